@@ -9,7 +9,10 @@ use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 
 /// Through the gate, to which `~/.gitconfig` leads; the working directory is there, and empty.
-const CLONING: &str = r#"git clone --quiet -- "$4" ."#;
+const CLONING: &str = r#"git clone --quiet ${8:+--no-checkout} -- "$4" ."#;
+
+/// Limits what is checked out to the directories `$8`, a line each, and the files at the top.
+const SPARSE: &str = r#"if [ -n "$8" ]; then printf '%s\n' "$8" | git sparse-checkout set --cone --stdin; fi"#;
 
 /// What was brought is none of this run's work, also where the run's branch begins elsewhere; the fetch shows now, not after
 /// the agent's work, that upstream can be reached.
@@ -52,7 +55,7 @@ git checkout --quiet --no-track -B "$1" "$base""#;
 
 /// A pull request's branch where it was when it was asked for, the commit `$2`, and nowhere else; or a new one from there.
 /// Forges keep the heads of pull requests, forks' too, where a clone does not look; they give a commit by its id.
-const PINNED: &str = r#"git cat-file -e "$2^{commit}" 2>/dev/null || git fetch --quiet origin "$2" || {
+const PINNED: &str = r#"git cat-file -e "$2^{commit}" 2>/dev/null || git fetch --quiet --update-shallow origin "$2" || {
   refuse "upstream no longer has the commit $2 that was asked about: the pull request has moved; ask again"; }
 there=$(git rev-parse --verify --quiet "refs/remotes/origin/$1" || :)
 if [ "$3" = true ] && [ "$there" != "$2" ]; then
@@ -122,21 +125,29 @@ fn merge_message(plan: &BottlePlan, git: &GitPlan) -> Option<String> {
 /// What is run in the guest, whose remote has this address: it prints the commits that are there at the start, a line each, and
 /// then the last one in words.
 pub(crate) fn command(git: &GitPlan, origin: &str, merge_message: Option<String>) -> Vec<String> {
-    let bring = match &git.bring {
-        Bring::Clone => CLONING,
-        Bring::Checkout(_) => READYING,
-    };
     let (branch, from) = match (&git.start, &git.base, &git.bring) {
         (Some(start), _, Bring::Clone) => (PINNED, start.as_str().to_owned()),
         (None, Some(base), Bring::Clone) => (BRANCH, format!("origin/{base}")),
         _ => (BRANCH, "HEAD".to_owned()),
     };
-    let script = format!("set -e\n{REFUSE}\n{bring}\n{HOOK}\n{PUSHABLE}\n{branch}\ngit log -1 --format='%H%n%h %s'");
+    let (bring, ready) = match &git.bring {
+        Bring::Clone => (CLONING, ""),
+        Bring::Checkout(_) => ("", READYING),
+    };
+    let script = format!(
+        "set -e\n{REFUSE}\n{bring}\n{SPARSE}\n{ready}\n{HOOK}\n{PUSHABLE}\n{branch}\ngit log -1 --format='%H%n%h %s'"
+    );
     let goes_on = if git.goes_on { "true" } else { "false" };
     // A checkout that is brought starts where it is, on a branch that upstream need not have.
     let base = git.base.as_deref().filter(|_| git.bring == Bring::Clone).unwrap_or_default();
     let (message, hook) = (merge_message.unwrap_or_default(), git.commit_hook.as_deref().unwrap_or_default());
-    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, origin, base, &message, hook].map(str::to_owned).to_vec()
+    // Claude Code's own settings stand in a directory.
+    let sparse = match &git.sparse[..] {
+        [] => String::new(),
+        directories => format!("{}\n.claude", directories.join("\n")),
+    };
+    let words = [&*git.branch, &from, goes_on, origin, base, &message, hook, &sparse];
+    ["sh", "-c", &script, "sh"].into_iter().chain(words).map(str::to_owned).collect()
 }
 
 /// The commits that it printed, and the words.

@@ -13,7 +13,7 @@ use crate::report::Events;
 
 /// Checks out the commit `$2` as the branch `$1`. A commit that no branch has any more may still be given by its id.
 const PUTTING_BACK: &str = r#"set -e
-git cat-file -e "$2^{commit}" 2>/dev/null || git fetch --quiet origin "$2" || exit 7
+git cat-file -e "$2^{commit}" 2>/dev/null || git fetch --quiet --update-shallow origin "$2" || exit 7
 git checkout --quiet --no-track -B "$1" "$2""#;
 
 /// What is run in the guest to put the branch back.

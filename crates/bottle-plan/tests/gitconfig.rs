@@ -12,6 +12,7 @@ fn upstream(name: &str, url: &str) -> Upstream {
         known_host_key: None,
         token: None,
         max_lfs_bytes: Upstream::default_max_lfs(),
+        history: None,
         push: PushRules::default(),
     }
 }

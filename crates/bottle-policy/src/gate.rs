@@ -16,6 +16,7 @@ pub mod trailers;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 use bottle_scan::dlp::{DataKind, TokenPattern};
 use bottle_types::git::{ObjectId, RefName};
@@ -106,9 +107,26 @@ pub struct Upstream {
     /// The largest Git LFS object that a fetch may bring; 0: none.
     #[serde(default = "Upstream::default_max_lfs", skip_serializing_if = "Upstream::is_default_max_lfs")]
     pub max_lfs_bytes: ByteSize,
+    /// The part of its history that is fetched; none: all of it, with all of its refs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryLimit>,
     /// What may be pushed.
     #[serde(default)]
     pub push: PushRules,
+}
+
+/// The part of a repository's history that the gate fetches. The guest sees no more of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryLimit {
+    /// So many generations of commits behind each of the refs, their own commits among them.
+    pub commits: NonZeroU32,
+    /// Full names of refs that are fetched where upstream has them, besides its default branch.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub refs: BTreeSet<RefName>,
+    /// Commits that are fetched by their ids, where upstream gives them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub starts: BTreeSet<ObjectId>,
 }
 
 impl GatePolicy {

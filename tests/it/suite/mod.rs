@@ -11,6 +11,7 @@ mod deaths;
 mod live;
 mod main_job;
 mod mend;
+mod part;
 mod project_config;
 pub(crate) mod promises;
 mod seal;

@@ -132,7 +132,8 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
     }
     signing::check(bottle, manifest, &at.key("signing"))?;
     check_supervise(bottle, &at.key("supervise"))?;
-    git::check(&bottle.git, manifest, &at.key("git"))
+    git::check(&bottle.git, manifest, &at.key("git"))?;
+    git::check_sparse(bottle, at)
 }
 
 fn check_image(image: &str, at: &At) -> Checked {

@@ -29,6 +29,7 @@ mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use bottle_policy::artifacts::ArtifactRules;
 use bottle_policy::budget::{Budget, Price};
@@ -382,6 +383,12 @@ pub struct GitEntry {
     /// The largest Git LFS object that a fetch may bring; 0: none.
     #[serde(default = "Upstream::default_max_lfs", skip_serializing_if = "Upstream::is_default_max_lfs")]
     pub max_lfs_bytes: ByteSize,
+    /// So many generations of commits are fetched, of the branches alone that the run is about; without it all of everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<NonZeroU32>,
+    /// The directories that are checked out, besides the files at the top and `.claude`; without it all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<String>,
     /// What may be pushed.
     #[serde(default)]
     pub push: Push,

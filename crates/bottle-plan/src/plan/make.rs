@@ -124,6 +124,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     note_injections(task, &mut notes);
     super::attachments::note(task, &mut notes);
     let mut gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
+    Upstreams::limit_history(&mut gate.upstreams, git.as_ref(), task)?;
     if gate.judges_commits() {
         gate.bases = super::signing::bases(git.as_ref(), facts);
     }

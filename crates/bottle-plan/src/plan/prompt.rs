@@ -115,6 +115,17 @@ fn repository(
     if let Some(directory) = &guest.directory {
         text.line(&format!("- The work is about its directory `{directory}`, where you start."));
     }
+    if let Some(history) = git.history {
+        text.line(&format!(
+            "- Its history has {history} generations of commits, of the branches that this is about; what is older is not here."
+        ));
+    }
+    if !git.sparse.is_empty() {
+        text.line(&format!(
+            "- The files at its top are checked out, and of its directories {}. `git sparse-checkout add` brings others.",
+            git.sparse.join(", ")
+        ));
+    }
     if let Some(start) = &git.start {
         let own = if git.goes_on { "the pull request's own branch" } else { "a new branch" };
         text.line(&format!(

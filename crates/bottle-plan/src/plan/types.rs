@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use bottle_policy::artifacts::ArtifactPolicy;
 use bottle_policy::bundle::Bundle;
@@ -527,6 +528,12 @@ pub struct GitPlan {
     /// The host's checkout of the same repository: what it has of upstream is put into the gate's mirror beforehand, so
     /// that the first fetch brings only the rest.
     pub seed: Option<String>,
+    /// So many generations of commits are fetched; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<NonZeroU32>,
+    /// The directories of the repository that are checked out; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<String>,
     /// The branch that the work starts from and is proposed to; none: upstream's default. A checkout that is brought
     /// along starts at its own commit.
     pub base: Option<String>,

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
 use bottle_policy::gate::signing::SigningPolicy;
-use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
+use bottle_policy::gate::{GatePolicy, HistoryLimit, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::route::GitUpstream;
 use bottle_types::address::without_userinfo;
 use bottle_types::door::Door;
+use bottle_types::git::RefName;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 
@@ -30,6 +31,8 @@ struct Entry {
     /// Where the private key of `upstream.identity` is.
     identity: Option<SecretSource>,
     extra_hosts: BTreeMap<HostName, IpAddr>,
+    /// The directories that are checked out; none: all.
+    sparse: Vec<String>,
 }
 
 /// All repositories of a bottle.
@@ -99,9 +102,10 @@ impl Upstreams {
         let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
         let push = Push::default().rules(run);
         let max_lfs_bytes = Upstream::default_max_lfs();
-        let upstream = Upstream { name, url, identity: None, known_host_key: None, token, max_lfs_bytes, push };
+        let upstream =
+            Upstream { name, url, identity: None, known_host_key: None, token, max_lfs_bytes, history: None, push };
         let extra_hosts = on_this_machine(&upstream.url, facts);
-        Ok(Self(vec![Entry { upstream, identity: None, extra_hosts }]))
+        Ok(Self(vec![Entry { upstream, identity: None, extra_hosts, sparse: vec![] }]))
     }
 
     /// Where each of them is.
@@ -115,8 +119,12 @@ impl Upstreams {
 
     /// The one that the guest works in.
     pub(super) fn main(&self) -> Option<&Upstream> {
+        self.main_entry().map(|entry| &entry.upstream)
+    }
+
+    fn main_entry(&self) -> Option<&Entry> {
         let named = self.0.iter().find(|entry| entry.upstream.name.as_str() == "origin");
-        named.or(self.0.first()).map(|entry| &entry.upstream)
+        named.or(self.0.first())
     }
 
     /// Whether the gate will take a push of this branch to the repository that the guest works in.
@@ -166,6 +174,30 @@ impl Upstreams {
         }
     }
 
+    /// Names in each limit of the history what a run about this needs.
+    pub(super) fn limit_history(
+        upstreams: &mut [Upstream],
+        git: Option<&GitPlan>,
+        task: &Task,
+    ) -> Result<(), PlanError> {
+        let Some(git) = git else { return Ok(()) };
+        let undo = task.course.undo();
+        for upstream in upstreams {
+            let Some(limit) = &mut upstream.history else { continue };
+            // What is above the branch would keep it from being pushed.
+            let mut branches: Vec<&str> =
+                git.branch.match_indices('/').map(|(slash, _)| &git.branch[..slash]).collect();
+            branches.push(&git.branch);
+            if upstream.name == git.upstream {
+                branches.extend(git.base.as_deref());
+                limit.starts.extend(git.start.iter().chain(undo.map(|undo| &undo.to)).cloned());
+            }
+            let refs = branches.into_iter().map(RefName::of_branch).collect::<Result<Vec<_>, _>>();
+            limit.refs.extend(refs.map_err(|error| PlanError::Facts(error.to_string()))?);
+        }
+        Ok(())
+    }
+
     pub(super) fn extra_hosts(&self) -> BTreeMap<HostName, IpAddr> {
         self.0.iter().flat_map(|entry| entry.extra_hosts.iter().map(|(host, at)| (host.clone(), *at))).collect()
     }
@@ -207,7 +239,7 @@ impl Upstreams {
         seed: &str,
         signing: Option<&SigningPolicy>,
     ) -> Option<GitPlan> {
-        let main = self.main()?;
+        let Entry { upstream: main, sparse, .. } = self.main_entry()?;
         let undo = task.course.undo();
         let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout && undo.is_none());
         let failed = match &task.source {
@@ -251,6 +283,8 @@ impl Upstreams {
             directory: format!("{ROOT}/{directory}"),
             bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
             seed: seed_from.map(|checkout| checkout.path.clone()),
+            history: main.history.as_ref().map(|limit| limit.commits),
+            sparse: sparse.clone(),
             base,
             start: undo.map(|undo| undo.from.clone()).or_else(|| pull.map(|pull| pull.head.clone())),
             branch: match (undo, pull) {
@@ -283,11 +317,12 @@ fn from_manifest(entry: &GitEntry, (facts, run): (&HostFacts, &RunIdentity), nam
         known_host_key: entry.known_host_key.clone(),
         token: entry.token_from.clone(),
         max_lfs_bytes: entry.max_lfs_bytes,
+        history: entry.history.map(|commits| HistoryLimit { commits, refs: BTreeSet::new(), starts: BTreeSet::new() }),
         push: entry.push.rules(run),
     };
     let mut extra_hosts = on_this_machine(&upstream.url, facts);
     extra_hosts.extend(entry.extra_hosts.clone());
-    Entry { upstream, identity, extra_hosts }
+    Entry { upstream, identity, extra_hosts, sparse: entry.sparse.clone() }
 }
 
 /// Wants the entry with a deploy key to be the job's own repository, which is the one that the runner asks its forge about; the note

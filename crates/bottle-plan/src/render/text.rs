@@ -330,7 +330,18 @@ fn git(out: &mut Page, plan: &BottlePlan) {
     if let Bring::Checkout(path) = &git.bring {
         out.more(&format!("the checkout at {path} is brought along"));
     }
+    if !git.sparse.is_empty() {
+        out.more(&format!("checked out: the files at the top, .claude, {}", git.sparse.join(", ")));
+    }
     for upstream in &plan.policies.gate.upstreams {
+        if let Some(limit) = &upstream.history {
+            let refs: Vec<&str> = limit.refs.iter().map(|name| name.branch().unwrap_or(name.as_str())).collect();
+            let (name, commits) = (&upstream.name, limit.commits);
+            out.more(&format!(
+                "{name}: {commits} generations of commits, of the default branch and {}",
+                refs.join(", ")
+            ));
+        }
         out.more(&push_line(upstream));
         for (_, rule) in upstream.push.commits.lines() {
             out.more(&format!("new commits: {rule}"));

@@ -11,6 +11,7 @@ use bottle_policy::gate::Upstream;
 use bottle_types::git::{ObjectId, RefName};
 
 use super::dirs::GateDirs;
+use super::history;
 use super::lfs::LfsChanges;
 use super::process::{self, git_ok};
 
@@ -186,6 +187,7 @@ impl Changes {
             (objects.join().unwrap_or_else(|_| Err("the kinds of the new objects can't be told".to_owned())), described)
         });
         let (objects, (paths, commits)) = (objects?, described?);
+        history::meets_upstreams(repo, &commits)?;
         let known = objects.iter().filter(|object| object.kind == ObjectKind::Commit).count();
         if known != commits.len() {
             return Err("git lists new commits in two ways that do not agree".to_owned());

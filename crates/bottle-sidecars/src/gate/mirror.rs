@@ -13,14 +13,25 @@ use super::changes::{RefUpdate, Repo};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
-use super::{log, relay, seed, transport};
+use super::{history, log, relay, seed, transport};
 use crate::common::{Error, own_program};
 
 /// A fetch may take its time, as long as something comes.
-const FETCH_LIMITS: ProcessLimits = ProcessLimits::seconds(3600, 60);
+pub(super) const FETCH_LIMITS: ProcessLimits = ProcessLimits::seconds(3600, 60);
 /// Smallest limit of one allocation: git need not hold anything larger in memory at once, but a blob that may be pushed.
 const MIN_ALLOC_BYTES: u64 = 32 << 20;
-const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(30, 30);
+pub(super) const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(30, 30);
+
+/// A fetch of the mirror's: of what is named, and nothing beside it.
+pub(super) const FETCH: [&str; 7] = [
+    "fetch",
+    "--force",
+    "--progress",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--no-recurse-submodules",
+];
 
 /// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream; what stays as it was under the
 /// policy `before` is left alone. Touches no network.
@@ -192,7 +203,7 @@ fn take_format(gate: &GateDirs, upstream: &Upstream, format: ObjectFormat) -> Re
     Ok(())
 }
 
-/// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
+/// Brings the mirror's refs to what upstream has, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
     let lock = Lock::wait_for(gate, &upstream.name)?;
     let head_is_set = list(gate, "heads", upstream);
@@ -208,19 +219,14 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
             Err(reason) => log::send(&gate.dirs, &reason),
         }
     }
-    let mut fetch = transport::git(gate, upstream);
-    fetch
-        .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
-        .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
-    fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
-    // A dry run's pushes are in the mirror alone; a fetch must not take them away.
-    for name in kept(gate, upstream)? {
-        fetch.arg(format!("^{name}"));
+    match &upstream.history {
+        None => fetch_all(gate, upstream),
+        Some(limit) => {
+            let default_branch = first.as_ref().map(|about| about.head.as_ref());
+            history::refresh(gate, upstream, limit, default_branch)
+        }
     }
-    let output = relay::run(gate, upstream, fetch, FETCH_LIMITS).map_err(|error| unreachable(error.to_string()))?;
-    if !output.status.success() {
-        return Err(unreachable(last_words(&output.stderr)));
-    }
+    .map_err(unreachable)?;
     if let Some(about) = first {
         set_head(gate, upstream, about.head)?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
@@ -229,6 +235,18 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
     }
     lock.finished();
     Ok(())
+}
+
+/// Brings all refs to what upstream has, with all that they reach; the error has git's words.
+fn fetch_all(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
+    let mut fetch = transport::git(gate, upstream);
+    fetch.args(FETCH).arg("--prune").arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
+    // A dry run's pushes are in the mirror alone; a fetch must not take them away.
+    for name in kept(gate, upstream)? {
+        fetch.arg(format!("^{name}"));
+    }
+    let output = relay::run(gate, upstream, fetch, FETCH_LIMITS).map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(last_words(&output.stderr)) }
 }
 
 /// Tells whether the branch that HEAD names is missing: upstream was empty, or has another default branch by now.
@@ -259,7 +277,7 @@ pub(super) fn list(gate: &GateDirs, what: &str, upstream: &Upstream) -> PathBuf 
 }
 
 /// A dry run's accepted refs that are in the mirror: git may have refused one after all, or was killed before it was there.
-fn kept(gate: &GateDirs, upstream: &Upstream) -> Result<Vec<RefName>, String> {
+pub(super) fn kept(gate: &GateDirs, upstream: &Upstream) -> Result<Vec<RefName>, String> {
     let kept: RefList = read_list(&list(gate, "kept", upstream))?;
     if kept.is_empty() {
         return Ok(vec![]);

@@ -1,6 +1,6 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
-//! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`,
+//! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`, `history`,
 //! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes`, `stat` and `rules` (push policy), `hold` (pushes that wait for a person), `scan`, `texts`, `objects` and
 //! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `allowlists` (what its own `.gitleaks.toml` allows), `transport` (ssh, https), `relay` (https through a company's proxy), `lfs` (Git LFS objects), `signing` (signatures of the run's commits), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
 //!
@@ -16,6 +16,7 @@ mod connection;
 mod daemon;
 mod dirs;
 mod gitleaks;
+mod history;
 mod hit;
 mod hold;
 mod hook;

@@ -4,7 +4,8 @@
 //! The runner puts the seed into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that
 //! the checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
 //! mirror's own, as of the checkout's last fetch: the refresh that follows moves or drops them like any others, and before
-//! it has succeeded nothing is read from a mirror or judged against it.
+//! it has succeeded nothing is read from a mirror or judged against it. Where the policy limits the history there may be
+//! `shallow` as well, git's list of the commits whose parents are not in the seed.
 
 use std::fs;
 use std::io;
@@ -36,6 +37,10 @@ pub(super) fn take(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String>
                 copy(&entry.path(), &packs, &name).map_err(say)?;
             }
         }
+    }
+    let ends = seed.join("shallow");
+    if upstream.history.is_some() && ends.exists() {
+        fs::copy(&ends, mirror.join("shallow")).map_err(say)?;
     }
     let mut commands = String::new();
     for line in branches.lines() {

@@ -14,6 +14,7 @@ mod hostile;
 mod https;
 mod kills;
 mod lfs;
+mod limited;
 mod mirror;
 mod patch;
 mod policy;

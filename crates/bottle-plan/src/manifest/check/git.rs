@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use bottle_policy::gate::commits::{CommitJudge, CommitRules};
 use bottle_policy::gate::hold::Holds;
@@ -10,10 +11,10 @@ use bottle_policy::gate::refs::RefRules;
 use bottle_policy::gate::{GateError, Transport, UpstreamUrl};
 use bottle_types::host::HostName;
 
-use super::{At, Checked};
+use super::{At, Checked, check_repo_path};
 use crate::manifest::commits::odd_author;
 use crate::manifest::plain_http::open_authority;
-use crate::manifest::{CommitsEntry, GitEntry, Manifest, Push, RunIdentity};
+use crate::manifest::{BottleEntry, CommitsEntry, GitEntry, Manifest, Push, RunIdentity};
 
 /// Checks every entry, and all of them together.
 pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Checked {
@@ -21,6 +22,7 @@ pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Check
     let mut repositories = BTreeMap::new();
     let mut addresses: BTreeMap<&HostName, (IpAddr, &str)> = BTreeMap::new();
     let mut deploy_key = None;
+    let works_in = entries.iter().position(|entry| entry.name.as_str() == "origin").unwrap_or(0);
     for (index, entry) in entries.iter().enumerate() {
         let at = at.item(index);
         check_entry(entry, &at)?;
@@ -34,6 +36,10 @@ pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Check
         if let Some(other) = repositories.insert(repository, entry.name.as_str()) {
             let problem = format!("the upstream `{other}` is the same repository");
             return Err(at.key("upstream").wrong(&problem).hint("git could not tell which of the two is meant"));
+        }
+        if !entry.sparse.is_empty() && index != works_in {
+            let problem = format!("the guest works in `{}`, and nothing else is checked out", entries[works_in].name);
+            return Err(at.key("sparse").wrong(&problem).hint("remove it; the agent clones the others as it likes"));
         }
         if entry.deploy_key
             && let Some(other) = deploy_key.replace(entry.name.as_str())
@@ -51,6 +57,19 @@ pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Check
                     "{host} is {address} for the upstream `{name}` and {other_address} for `{other}`"
                 )));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the directory in which the work starts is checked out.
+pub(super) fn check_sparse(bottle: &BottleEntry, at: &At) -> Checked {
+    let Some(directory) = &bottle.directory else { return Ok(()) };
+    for entry in bottle.git.iter().filter(|entry| !entry.sparse.is_empty()) {
+        let is_in = |checked_out: &String| Path::new(directory).starts_with(checked_out);
+        if !entry.sparse.iter().any(is_in) {
+            let problem = format!("`{directory}` is not checked out: `sparse` of `{}` does not have it", entry.name);
+            return Err(at.key("directory").wrong(&problem).hint("add it to `sparse`"));
         }
     }
     Ok(())
@@ -76,6 +95,9 @@ pub(super) fn check_plain_http(hosts: &[String], at: &At) -> Checked {
 }
 
 fn check_entry(entry: &GitEntry, at: &At) -> Checked {
+    for (index, directory) in entry.sparse.iter().enumerate() {
+        check_repo_path(directory, &at.key("sparse").item(index))?;
+    }
     match entry.upstream.transport {
         Transport::Ssh => {
             if entry.known_host_key.is_none() {

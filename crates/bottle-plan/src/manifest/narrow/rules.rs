@@ -117,6 +117,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("bottles.*.git.*.extra_hosts", Rule::Same),
     ("bottles.*.git.*.token_from", Rule::Same),
     ("bottles.*.git.*.max_lfs_bytes", Rule::AtMost(Some("5GiB"))),
+    ("bottles.*.git.*.history", Rule::Own),
+    ("bottles.*.git.*.sparse", Rule::Own),
     ("bottles.*.git.*.push", Rule::Keys),
     ("bottles.*.git.*.push.refs", Rule::WithRoutes),
     ("bottles.*.git.*.push.protect_paths", Rule::Beyond),

@@ -183,6 +183,11 @@ fn keep_as_bundle(judged: &Judged<'_>) -> Result<(), String> {
     let mut init = git(&["init", "--quiet", "--bare", "--template="]);
     init.arg(dir.path());
     git_ok(init, None)?;
+    // Where the mirror's history ends, this one's ends.
+    let shallow = repo.gate.mirror(name).join("shallow");
+    if shallow.exists() {
+        std::fs::copy(&shallow, dir.path().join("shallow")).map_err(|error| say(&error))?;
+    }
     let git = |args: &[&str], input: Option<String>| {
         let mut command = git(args);
         command.env("GIT_DIR", dir.path()).envs(repo.quarantine.iter().map(|(name, value)| (name, value)));

@@ -1,0 +1,105 @@
+//! A part of a large repository: the newest of its history, some of its directories, and checkouts that have no more than that.
+
+use bottle_testkit::{commands, said, sh};
+
+use super::MINUTES;
+use crate::job::{Job, ended_with, manifest};
+
+/// What the agent sees, and what it pushes.
+const SEEN: &str = "echo \"commits: $(git log --format=%s | tr '\\n' ',')\"; echo \"files: $(ls -A | tr '\\n' ',') app: $(ls app)\"; \
+                    echo \"branches: $(git for-each-ref --format='%(refname)' refs/remotes | tr '\\n' ',')\"; git status --porcelain";
+const WORK: &str = "echo done > app/work.txt && git add -A app && git commit -qm Work && git push -q origin HEAD && git show --stat HEAD";
+
+/// A job whose base branch has three commits on top of the sample's, directories of which one is wanted, and a branch beside it.
+fn job(entry: &str) -> Job {
+    let job = Job::with_manifest(&commands(&[SEEN, WORK]), |upstream| {
+        let whole = manifest(upstream).replace("      - name: origin\n", &format!("      - name: origin\n{entry}"));
+        whole.replace("python3 -m unittest", "test -f app/three && test ! -e other/three")
+    });
+    let url = job.upstream.url(&job.upstream.address);
+    for name in ["one", "two", "three"] {
+        let make = format!(
+            "mkdir -p app other/below .claude/rules && touch app/{name} other/{name} other/below/{name} .claude/rules/{name}.md && git add --all --force && \
+             git -c user.name=Sample -c user.email=sample@bottle.test commit -qm {name}"
+        );
+        sh(&["sh", "-c", &format!("cd {} && {make}", job.checkout.display())]);
+    }
+    git(&job, &["push", "--quiet", &url, "HEAD:refs/heads/main", "HEAD:refs/heads/beside"]);
+    git(&job, &["fetch", "--quiet", &url, "+refs/heads/*:refs/remotes/origin/*"]);
+    job
+}
+
+fn git(job: &Job, args: &[&str]) {
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(&job.checkout)
+        .args(args)
+        .envs(job.upstream.reach(&job.world))
+        .output()
+        .expect("git");
+    assert!(output.status.success(), "git {args:?}: {}", said(&output));
+}
+
+/// Runs it, and gives what the agent saw; its work is at upstream on top of all that was there.
+fn seen(job: &Job) -> String {
+    let output = job.run();
+    ended_with(&output, 0);
+    let branch = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(job.upstream.git(&["log", "--format=%s", branch.trim()]), "Work\nthree\ntwo\none\nCount words");
+    assert_eq!(job.upstream.git(&["diff", "--name-only", "main", branch.trim()]), "app/work.txt");
+    job.nothing_left();
+    job.world.record_file("transcript.jsonl")
+}
+
+const PART: &str = "        history: 2\n        sparse: [app]\n";
+
+shared!(a_run_in_a_part_of_a_repository: docker, bubblewrap, smolmachines: MINUTES);
+fn a_run_in_a_part_of_a_repository() {
+    // With the whole of it on the machine, with one commit of it, and with none.
+    for on_the_machine in ["all", "one", "none"] {
+        let job = job(PART);
+        match on_the_machine {
+            "one" => cut(&job),
+            "none" => {
+                git(&job, &["update-ref", "-d", "refs/remotes/origin/main"]);
+                git(&job, &["update-ref", "-d", "refs/remotes/origin/beside"]);
+                git(&job, &["symbolic-ref", "--delete", "refs/remotes/origin/HEAD"]);
+            }
+            _ => {}
+        }
+        let saw = seen(&job);
+        assert!(saw.contains("commits: three,two,\\n"), "{on_the_machine}: {saw}");
+        assert!(saw.contains("files: .claude,.git,") && !saw.contains(",other,"), "{on_the_machine}: {saw}");
+        assert!(saw.contains("app: one\\nthree\\ntwo"), "{on_the_machine}: {saw}");
+        assert!(
+            saw.contains("branches: refs/remotes/origin/HEAD,refs/remotes/origin/main,\\n"),
+            "{on_the_machine}: {saw}"
+        );
+        let log = job.world.record_file("compose.log");
+        let took = log.contains("origin: took in what the host has");
+        assert_eq!(took, on_the_machine != "none", "{on_the_machine}: {log}");
+    }
+}
+
+/// Leaves the checkout the newest commit alone, as `actions/checkout` does.
+fn cut(job: &Job) {
+    let dir = job.checkout.display();
+    let script = format!(
+        "cd {dir} && git rev-parse HEAD > .git/shallow && git update-ref refs/remotes/origin/main HEAD && \
+         git reflog expire --expire=all --all && git repack -adq && git prune --expire=now && test $(git rev-list --count HEAD) = 1"
+    );
+    sh(&["sh", "-c", &script]);
+}
+
+shared!(a_checkout_with_one_commit_and_some_directories_is_brought_along: docker, bubblewrap, smolmachines: MINUTES);
+fn a_checkout_with_one_commit_and_some_directories_is_brought_along() {
+    for entry in ["", PART] {
+        let mut job = job(entry);
+        cut(&job);
+        git(&job, &["sparse-checkout", "set", "--cone", "app"]);
+        job.args.extend(["--cwd".to_owned(), ".".to_owned()]);
+        let saw = seen(&job);
+        assert!(saw.contains("commits: three,\\n"), "{entry}: {saw}");
+        assert_eq!(saw.contains(",other,"), entry.is_empty(), "{entry}: {saw}");
+    }
+}
