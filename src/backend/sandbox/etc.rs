@@ -1,5 +1,6 @@
 //! What every sandbox sees of the host: its programs, read-only, and a small /etc of its own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -223,14 +224,36 @@ pub(in crate::backend) fn add_kernel(options: &mut BwrapOptions) {
         "--tmpfs",
         "/dev/shm",
     ]);
+    // What the host has mounted among them, such as binfmt_misc, would come along.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for point in mounted_among_settings(&mounts) {
+        // One that systemd mounts at the first look is not one yet, and nothing can be mounted over it.
+        let _ = fs::read_dir(point);
+        options.add(&["--tmpfs", point, "--remount-ro", point]);
+    }
     options
         .add(&["--dir", "/root", "--dir", "/sys", "--dir", "/home", "--dir", "/srv", "--dir", "/mnt", "--dir", "/var"]);
     options.add(&["--dir", "/run", "--symlink", "/run", "/var/run"]);
 }
 
+/// The points below /proc/sys in a table of mounts (proc_pid_mountinfo(5)), each once.
+fn mounted_among_settings(mounts: &str) -> BTreeSet<&str> {
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|point| point.starts_with("/proc/sys/")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_mounted_among_the_kernels_settings_is_found() {
+        let mounts = "22 1 254:0 / / rw - ext4 /dev/vda rw\n23 22 0:21 / /proc rw - proc proc rw\n\
+                      30 23 0:27 / /proc/sys/fs/binfmt_misc rw shared:12 - autofs systemd-1 rw,fd=29\n\
+                      31 30 0:40 / /proc/sys/fs/binfmt_misc rw shared:13 - binfmt_misc binfmt_misc rw\n";
+        assert_eq!(Vec::from_iter(mounted_among_settings(mounts)), ["/proc/sys/fs/binfmt_misc"]);
+        assert!(mounted_among_settings("23 22 0:21 /sys /proc/sys ro - proc proc rw\n").is_empty());
+    }
 
     #[test]
     fn an_etc_is_shared_by_those_who_ask_for_the_same() {

@@ -331,6 +331,28 @@ fn the_guest_has_the_hosts_tools_that_were_named_and_nothing_beside_them() {
     assert!(said(&output).contains("BOTTLE_HOST_TOOLS names /etc, which can't be in the bottle"), "{}", said(&output));
 }
 
+#[test]
+fn what_the_host_has_mounted_among_the_kernels_settings_is_covered() {
+    on_here(|| ());
+    // As hosts have binfmt_misc, which not every kernel has.
+    let mounted = "mount -t ramfs settings /proc/sys/fs/binfmt_misc && touch /proc/sys/fs/binfmt_misc/of-the-host";
+    let seen = "ls /proc/sys/fs/binfmt_misc | wc -l; touch /proc/sys/fs/binfmt_misc/x 2>&1; echo end-of-list";
+    let job = Job::new(&commands(&[seen]));
+    let mut command = std::process::Command::new("unshare");
+    job.world.clean(&mut command);
+    if sh(&["id", "--user"]) != "0" {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let runner = job.command();
+    command.args(["--mount", "sh", "-c", &format!("{mounted} && exec \"$@\""), "sh"]);
+    command.arg(runner.get_program()).args(runner.get_args()).current_dir(&job.checkout);
+    let output = command.output().expect("unshare");
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("0\\ntouch: cannot touch"), "{}\n{transcript}", said(&output));
+    assert!(transcript.contains("Read-only file system\\nend-of-list"), "{transcript}");
+    job.nothing_left();
+}
+
 /// The run with a variable that names a new file system of this size.
 fn on_a_disk_of(job: &Job, variable: &str, (size, mode): (&str, &str)) -> std::process::Output {
     let disk = job.world.path("disk");

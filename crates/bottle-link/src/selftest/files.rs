@@ -18,7 +18,8 @@ pub(super) fn cases(options: &Selftest) -> Vec<Case<'_>> {
                 Some(_) => foreign_to_a_machine(mount),
                 None => foreign(mount, options),
             };
-            let foreign: Vec<String> = mounts.iter().filter_map(judge).collect();
+            let seen = mounts.iter().filter(|mount| !is_covered_setting(mount, &mounts));
+            let foreign: Vec<String> = seen.filter_map(judge).collect();
             match (mounts.is_empty(), foreign.is_empty()) {
                 (true, _) => Err("no mounts are listed".to_owned()),
                 (_, false) => Err(foreign.join("; ")),
@@ -81,6 +82,8 @@ fn not_writable(path: &str) -> Finding {
 /// One line of mountinfo (proc(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
+    id: &'a str,
+    parent: &'a str,
     device: &'a str,
     root: &'a str,
     point: &'a str,
@@ -93,12 +96,19 @@ fn parse_mounts(text: &str) -> Option<Vec<Mount<'_>>> {
     text.lines()
         .map(|line| {
             let (head, tail) = line.split_once(" - ")?;
-            let mut head = head.split(' ').skip(2);
+            let mut head = head.split(' ');
+            let (id, parent) = (head.next()?, head.next()?);
             let (device, root, point, options) = (head.next()?, head.next()?, head.next()?, head.next()?);
             let mut tail = tail.split(' ');
-            Some(Mount { device, root, point, options, kind: tail.next()?, source: tail.next()? })
+            Some(Mount { id, parent, device, root, point, options, kind: tail.next()?, source: tail.next()? })
         })
         .collect()
+}
+
+/// Whether the host has mounted it among the kernel's settings, with which it came, and another mount lies on all of it.
+fn is_covered_setting(mount: &Mount<'_>, all: &[Mount<'_>]) -> bool {
+    let covers = |other: &Mount<'_>| other.parent == mount.id && other.point == mount.point;
+    mount.point.starts_with("/proc/sys/") && all.iter().any(covers)
 }
 
 /// The files that Docker itself writes for every container and binds in.
@@ -231,6 +241,24 @@ mod tests {
         ] {
             assert!(!is_foreign(line), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_mounted_among_the_settings_is_covered() {
+        let covered = "31 30 0:40 / /proc/sys/fs/binfmt_misc ro - binfmt_misc binfmt_misc rw\n\
+                       32 31 0:41 / /proc/sys/fs/binfmt_misc ro - tmpfs tmpfs rw\n";
+        let all = parse_mounts(covered).expect("lines of mountinfo");
+        assert!(is_covered_setting(&all[0], &all) && !is_covered_setting(&all[1], &all));
+        // Beside it, in a part of it, or elsewhere.
+        for other in [
+            covered.replace("32 31", "32 30"),
+            covered.replace("/ /proc/sys/fs/binfmt_misc ro - tmpfs", "/ /proc/sys/fs/binfmt_misc/status ro - tmpfs"),
+            covered.replace("/proc/sys/fs", "/mnt/fs"),
+        ] {
+            let all = parse_mounts(&other).expect("lines of mountinfo");
+            assert!(all.iter().all(|mount| !is_covered_setting(mount, &all)), "{other}");
+        }
+        assert!(is_foreign(covered.lines().next().expect("a line")));
     }
 
     #[test]
