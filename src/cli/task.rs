@@ -79,6 +79,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     facts.answer_schemas = base_texts(base.as_ref(), answer_schemas(&manifest)).await;
     facts.claude_settings =
         base_texts(base.as_ref(), manifest.agents.values().filter_map(|agent| agent.settings.as_deref())).await;
+    let workflows = manifest.bottles.values().filter_map(|bottle| bottle.setup.as_ref()?.from.as_deref());
+    facts.setup_workflows = base_texts(base.as_ref(), workflows).await;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),

@@ -51,6 +51,8 @@ pub struct HostFacts {
     pub answer_schemas: BTreeMap<String, String>,
     /// The base revision's files with settings of Claude Code's that the manifest names.
     pub claude_settings: BTreeMap<String, String>,
+    /// The base revision's workflows whose steps a setup of the manifest runs.
+    pub setup_workflows: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
     /// The policies that hold for the manifest, and what is written of each rule; none: it has no policy.

@@ -69,6 +69,30 @@ fn a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent(
     job.nothing_left();
 }
 
+shared!(the_steps_of_a_workflow_are_a_setup: docker, bubblewrap, smolmachines: MINUTES);
+fn the_steps_of_a_workflow_are_a_setup() {
+    let job = job(
+        "      from: .github/workflows/copilot-setup-steps.yml\n      run: [\"cat made/by-step.txt made/by-other.txt | tee made/by-setup.txt\"]\n",
+        &commands(&["true"]),
+    );
+    let workflow = "on: workflow_dispatch\njobs:\n  copilot-setup-steps:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v5\n      \
+                    - { uses: actions/setup-node@v4, with: { node-version: 24 } }\n      - { run: 'exit 7', continue-on-error: true }\n      - name: Make\n        run: |\n          \
+                    mkdir -p made\n          echo \"it's $LEVEL\" > made/by-step.txt\n        env: { LEVEL: 3 }\n      \
+                    - { run: 'pwd > by-other.txt', working-directory: made, shell: bash }\n";
+    std::fs::create_dir_all(job.checkout.join(".github/workflows")).expect("a directory");
+    job.with_file(".github/workflows/copilot-setup-steps.yml", workflow);
+    let dir = job.checkout.display().to_string();
+    sh(&["git", "-C", &dir, "update-ref", "refs/remotes/origin/main", "HEAD"]);
+    let output = job.run();
+    ended_with(&output, 0);
+    let log = job.world.record_file("setup.log");
+    assert!(log.starts_with("$ bash -e -c 'exit 7' || true\n"), "{log}");
+    assert!(log.ends_with("it's 3\n/workspace/app/made\n"), "{log}");
+    let said = said(&output);
+    assert!(said.contains("setup.from: left out `actions/setup-node@v4`"), "{said}");
+    job.nothing_left();
+}
+
 shared!(a_setup_that_fails_ends_the_run_before_the_agent: docker, bubblewrap, smolmachines: MINUTES);
 fn a_setup_that_fails_ends_the_run_before_the_agent() {
     let setup = "      run:\n        - \"true\"\n        - echo 'no such package' >&2; exit 3\n        - touch never\n";

@@ -392,13 +392,16 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
 }
 
 fn check_setup(setup: &Setup, at: &At) -> Checked {
-    if setup.script.is_none() && setup.run.is_empty() {
+    if setup.script.is_none() && setup.from.is_none() && setup.run.is_empty() {
         return Err(at
             .wrong("nothing is run")
             .hint("add `run: [npm ci]`, or `script:` with a program of the base branch"));
     }
     if let Some(script) = &setup.script {
         check_repo_path(script, &at.key("script"))?;
+    }
+    if let Some(from) = &setup.from {
+        check_repo_path(from, &at.key("from"))?;
     }
     check_commands(&setup.run, &at.key("run"))?;
     for (index, route) in setup.egress.routes.iter().enumerate() {

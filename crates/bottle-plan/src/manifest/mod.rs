@@ -195,6 +195,9 @@ pub struct Setup {
     /// A program of the base branch that is run first, in the repository; a pull request can't change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// A workflow of the base branch with a job `copilot-setup-steps`, whose `run` steps are run next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Shell commands, run one after the other in the repository.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub run: Vec<String>,
@@ -219,6 +222,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             script: None,
+            from: None,
             run: vec![],
             egress: Egress::default(),
             time: Seconds(1800),

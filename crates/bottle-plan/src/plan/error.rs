@@ -87,6 +87,14 @@ pub enum PlanError {
         /// What to try.
         hint: Option<String>,
     },
+    /// The workflow whose steps a setup runs is not there, or has what a bottle can't do.
+    #[error("the setup's steps `{path}` of the base branch: {problem}")]
+    SetupSteps {
+        /// The file.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// The proxy can't be used.
     #[error("{problem}")]
     Proxy {
@@ -123,6 +131,9 @@ impl PlanError {
                 "commit a JSON Schema (2020-12) there: what an answer has to be is always read from the base branch".to_owned(),
             ),
             Self::Settings { hint, .. } => hint.clone(),
+            Self::SetupSteps { .. } => {
+                Some("write the commands under `setup.run`; what a setup runs is always read from the base branch".to_owned())
+            }
             Self::Proxy { .. } => Some(
                 "docs/guide/proxy.md says what a proxy has to be; a host of NO_PROXY, or of `proxy.no_proxy`, is reached without one"
                     .to_owned(),

@@ -19,6 +19,7 @@ use super::guest::Guest;
 use super::policies::DoorRules;
 use super::presets::Presets;
 use super::secrets::SecretSources;
+use super::setup_steps::SetupSteps;
 use super::upstreams::{Upstreams, ci_token};
 use super::words::Words;
 use super::*;
@@ -58,7 +59,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
     // What is to be said about these was said about all.
     let (agents_presets, agents_rules) = reach(&bottle.egress, &mut vec![])?;
-    let mut setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
+    let commands = bottle.setup.as_ref().map(|asked| setup_commands(asked, facts, &mut notes)).transpose()?;
+    let setup = bottle.setup.as_ref().zip(commands);
+    let mut setup = setup.map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
     note_what_nobody_decides(bottle, approval, &mut notes);
@@ -487,8 +490,23 @@ fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     bottle
 }
 
+/// The setup's commands: those of the workflow that it names, and then its own.
+fn setup_commands(setup: &Setup, facts: &HostFacts, notes: &mut Vec<String>) -> Result<Vec<String>, PlanError> {
+    let Some(path) = &setup.from else { return Ok(setup.run.clone()) };
+    let wrong = |problem: String| PlanError::SetupSteps { path: path.clone(), problem };
+    let workflow = facts.setup_workflows.get(path).ok_or_else(|| wrong("it is not there".to_owned()))?;
+    let steps = SetupSteps::parse(workflow).map_err(wrong)?;
+    notes.extend(steps.left_out.into_iter().map(|what| format!("setup.from: left out {what}")));
+    Ok([steps.run, setup.run.clone()].concat())
+}
+
 /// The setup, and the routes that are its alone: all but those to the model and to MCP servers.
-fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Presets) -> SetupPlan {
+fn setup_plan(
+    (setup, run): (&Setup, Vec<String>),
+    all: &RoutesPolicy,
+    presets: &Presets,
+    agents: &Presets,
+) -> SetupPlan {
     let mut routes = all.clone();
     routes.routes.retain(|route| !route.model && route.mcp.is_none());
     let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned();
@@ -498,7 +516,7 @@ fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Pre
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-setup/{}", name(from)) });
     let is_own = |preset: &&PresetPlan| !agents.plans.contains(preset);
     let presets = presets.plans.iter().filter(is_own).cloned().collect();
-    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets, cache: None }
+    SetupPlan { script, run, time: setup.time, routes, presets, cache: None }
 }
 
 fn doors(rules: &DoorRules, upstreams: &Upstreams) -> Vec<Door> {

@@ -25,6 +25,7 @@ mod proxy;
 mod secrets;
 mod services;
 mod session;
+mod setup_steps;
 mod signing;
 mod tools;
 mod types;

@@ -154,6 +154,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("bottles.*.directory", Rule::Own),
     ("bottles.*.setup", Rule::Keys),
     ("bottles.*.setup.script", Rule::Own),
+    ("bottles.*.setup.from", Rule::Own),
     ("bottles.*.setup.run", Rule::Own),
     ("bottles.*.setup.egress", Rule::Keys),
     ("bottles.*.setup.egress.routes", Rule::WithRoutes),
