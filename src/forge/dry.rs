@@ -236,6 +236,21 @@ impl Forge for Dry {
         .boxed()
     }
 
+    fn ask_reviewers<'a>(&'a self, number: u64, reviewers: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.lines().push(json!({"would": "ask-reviewers", "number": number, "reviewers": reviewers}));
+        async { Ok(()) }.boxed()
+    }
+
+    fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.lines().push(json!({"would": "assign", "number": number, "assignees": people}));
+        async { Ok(()) }.boxed()
+    }
+
+    fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.lines().push(json!({"would": "set-milestone", "number": number, "milestone": title}));
+        async { Ok(true) }.boxed()
+    }
+
     fn review<'a>(
         &'a self,
         number: u64,

@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::assets::Assets;
+use super::concerned::Concerned;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
@@ -44,6 +45,7 @@ const READ_REPOSITORY: Operation = Operation { what: "look at the repository", n
 const READ_PULL: Operation = Operation { what: "look at the pull request", needs: "read:repository" };
 const OPEN_PULL: Operation = Operation { what: "open the pull request", needs: "write:repository" };
 const EDIT_PULL: Operation = Operation { what: "update the pull request", needs: "write:repository" };
+const NEEDS_CONCERNED: &str = "write:issue and write:repository";
 const LABEL: Operation = Operation { what: "add the labels", needs: "write:issue, and the labels to be there" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "write:repository" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "read:issue" };
@@ -74,6 +76,10 @@ impl Gitea {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    fn concerned(&self) -> Concerned<'_> {
+        Concerned { http: &self.http, kind: ForgeKind::Gitea, path: self.path(&[]), needs: NEEDS_CONCERNED }
     }
 
     fn keys(&self) -> DeployKeys<'_> {
@@ -320,6 +326,18 @@ impl Forge for Gitea {
             self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
+    }
+
+    fn ask_reviewers<'a>(&'a self, number: u64, reviewers: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move { self.concerned().ask_reviewers(&number.to_string(), reviewers).await }.boxed()
+    }
+
+    fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move { self.concerned().assign(&number.to_string(), people).await }.boxed()
+    }
+
+    fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move { self.concerned().set_milestone(&number.to_string(), title).await }.boxed()
     }
 
     fn review<'a>(

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::assets::Assets;
+use super::concerned::Concerned;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
@@ -63,6 +64,8 @@ const OPEN_PULL: Operation = Operation {
 };
 const EDIT_PULL: Operation =
     Operation { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
+const NEEDS_CONCERNED: &str =
+    "`permissions: pull-requests: write`, for a team a token that may read the organisation's";
 const LABEL: Operation = Operation { what: "add the labels", needs: "`permissions: pull-requests: write`" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "`permissions: issues: read`" };
@@ -102,6 +105,10 @@ impl Github {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    fn concerned(&self) -> Concerned<'_> {
+        Concerned { http: &self.http, kind: ForgeKind::Github, path: self.path(&[]), needs: NEEDS_CONCERNED }
     }
 
     fn keys(&self) -> DeployKeys<'_> {
@@ -395,6 +402,18 @@ impl Forge for Github {
             self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
+    }
+
+    fn ask_reviewers<'a>(&'a self, number: u64, reviewers: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move { self.concerned().ask_reviewers(&number.to_string(), reviewers).await }.boxed()
+    }
+
+    fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move { self.concerned().assign(&number.to_string(), people).await }.boxed()
+    }
+
+    fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move { self.concerned().set_milestone(&number.to_string(), title).await }.boxed()
     }
 
     fn review<'a>(

@@ -9,6 +9,7 @@
 pub(crate) mod answer;
 pub(crate) mod app;
 mod assets;
+mod concerned;
 mod deploy_keys;
 mod detect;
 mod dry;
@@ -240,6 +241,12 @@ pub(crate) trait Forge: Send + Sync {
     fn set_draft<'a>(&'a self, pull: &'a ForgePullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Adds labels.
     fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Asks for reviews of a pull request: logins, and teams as `ORGANISATION/TEAM`.
+    fn ask_reviewers<'a>(&'a self, number: u64, reviewers: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Assigns an issue or a pull request to these logins.
+    fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Gives an issue or a pull request the open milestone of this title; false: there is none.
+    fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>>;
     /// Hands in a review of this commit, with remarks at lines of the change and without a verdict.
     fn review<'a>(
         &'a self,

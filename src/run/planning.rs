@@ -2,7 +2,7 @@
 
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest::Manifest;
-use bottle_plan::plan::{BottlePlan, GitPlan, Options, PlanError, attachment_rules};
+use bottle_plan::plan::{BottlePlan, GitPlan, Options, PlanError, attachment_rules, branch_stem};
 use bottle_plan::task::Task;
 
 use crate::exit::Failure;
@@ -38,7 +38,8 @@ impl Planning {
         }
         if let Some(forge) = forge {
             facts.diff = thread::gather(forge, &mut task).await?;
-            facts.earlier_branch = thread::earlier_branch(forge, &task).await?;
+            let stem = branch_stem(&task, &self.manifest, &self.options).map_err(unplanned)?;
+            facts.earlier_branch = thread::earlier_branch(forge, &task, &stem).await?;
             if let Some(rules) = attachment_rules(&task, &self.manifest, &self.options).map_err(unplanned)? {
                 attached = thread::attach(forge, &mut task, rules).await;
             }

@@ -6,7 +6,7 @@
 use bottle_plan::context;
 use bottle_plan::moment::Moment;
 use bottle_plan::prose;
-use bottle_plan::task::{Piece, PullRequest, Source, Task, Work, branch_stem};
+use bottle_plan::task::{Piece, PullRequest, Source, Task, Work};
 use bottle_policy::gate::refs::is_branch_name;
 
 use super::comments::has_mark;
@@ -100,11 +100,11 @@ fn pin(task: &mut Task, number: u64, pull: &forge::ForgePullRequest) -> Result<(
 
 /// The branch of the oldest open pull request of an earlier run about the same issue or pull request: its name is told by its
 /// beginning, because the rest is made of a title, which people change.
-pub(crate) async fn earlier_branch(forge: &dyn Forge, task: &Task) -> Result<Option<String>, Failure> {
+pub(crate) async fn earlier_branch(forge: &dyn Forge, task: &Task, stem: &str) -> Result<Option<String>, Failure> {
     if task.thread().is_none() || task.work == Work::Review {
         return Ok(None);
     }
-    let found = forge.open_below(&branch_stem(task)).await;
+    let found = forge.open_below(stem).await;
     let found = found.map_err(|error| {
         Failure::machine(format_args!("whether there is a pull request of an earlier run can't be told: {error}"))
             .hint(error.hint())

@@ -1,6 +1,7 @@
 //! The pull request of a task: opened once, found again by its branch, its evidence renewed by every run.
 
 use bottle_plan::facts::ForgeKind;
+use bottle_plan::manifest::PullRequestRules;
 use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
@@ -27,7 +28,8 @@ pub(crate) struct PublishResult {
     pub(crate) trouble: Vec<String>,
 }
 
-/// The pull request to open: title, text and branches; `base` is asked for where the plan has none.
+/// The pull request to open: title, text and branches; `base` is asked for where the plan has none. It is a draft where the run failed,
+/// until one succeeds, and where the manifest says so, until a person decides.
 pub(super) fn new_pull_request(
     plan: &BottlePlan,
     branch: &str,
@@ -38,10 +40,10 @@ pub(super) fn new_pull_request(
     let title = neutral(&plan.task.title());
     NewPullRequest {
         title: if title.is_empty() { format!("Work on {branch}") } else { title },
-        body: format!("{}{}\n", reference(plan), evidence(card, draft)),
+        body: format!("{}{}\n", reference(plan), evidence(card, draft && !plan.agent.pull_request.draft)),
         head: branch.to_owned(),
         base,
-        draft,
+        draft: draft || plan.agent.pull_request.draft,
     }
 }
 
@@ -63,7 +65,7 @@ pub(crate) async fn publish(
     for look in 0..=MAX_LOOKS {
         // The oldest, should people have opened several.
         if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
-            return renew(forge, pull, draft, card).await.map(Some);
+            return renew(forge, plan, pull, draft, card).await.map(Some);
         }
         if plan.task.course.undo().is_some() {
             return Ok(None);
@@ -74,13 +76,7 @@ pub(crate) async fn publish(
         }
         match forge.open(&new).await {
             Ok(pull) => {
-                let mut trouble = vec![];
-                let labels = &plan.agent.labels;
-                if !labels.is_empty()
-                    && let Err(error) = forge.label(pull.number, labels).await
-                {
-                    trouble.push(format!("{error}; {}", error.hint()));
-                }
+                let trouble = concern(forge, plan, pull.number).await;
                 return Ok(Some(PublishResult { pull, opened: true, trouble }));
             }
             Err(error) if error.may_be_done() => {
@@ -100,6 +96,33 @@ pub(crate) async fn publish(
     unreachable!("the last look ends it")
 }
 
+/// Gives a new pull request its labels, and those whom it concerns; what could not be done.
+async fn concern(forge: &dyn Forge, plan: &BottlePlan, number: u64) -> Vec<String> {
+    let PullRequestRules { reviewers, assignees, milestone, .. } = &plan.agent.pull_request;
+    let labels = &plan.agent.labels;
+    let mut done = vec![];
+    if !labels.is_empty() {
+        done.push(forge.label(number, labels).await);
+    }
+    if !reviewers.is_empty() {
+        done.push(forge.ask_reviewers(number, reviewers).await);
+    }
+    if !assignees.is_empty() {
+        done.push(forge.assign(number, assignees).await);
+    }
+    let mut trouble = vec![];
+    if let Some(title) = milestone {
+        match forge.set_milestone(number, title).await {
+            Ok(true) => {}
+            Ok(false) => trouble.push(format!("there is no open milestone `{title}`: the pull request has none")),
+            Err(error) => done.push(Err(error)),
+        }
+    }
+    let failed = done.into_iter().filter_map(Result::err).map(|error| format!("{error}; {}", error.hint()));
+    trouble.extend(failed);
+    trouble
+}
+
 /// True if the forge refused it as it stands, with these words of its own: its API has no code for the reason.
 fn is_about(error: &ForgeError, words: &str) -> bool {
     matches!(error, ForgeError::Answer { status, message, .. }
@@ -115,6 +138,7 @@ pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: 
 /// Gives an open one this run's evidence.
 async fn renew(
     forge: &dyn Forge,
+    plan: &BottlePlan,
     pull: ForgePullRequest,
     draft: bool,
     card: &str,
@@ -126,7 +150,7 @@ async fn renew(
     // Gitea's drafts are a matter of the title.
     let title = match (forge.kind(), draft, pull.title.strip_prefix(DRAFT)) {
         (ForgeKind::Gitea, true, None) => Some(format!("{DRAFT}{}", pull.title)),
-        (ForgeKind::Gitea, false, Some(title)) => Some(title.to_owned()),
+        (ForgeKind::Gitea, false, Some(title)) if !plan.agent.pull_request.draft => Some(title.to_owned()),
         _ => None,
     };
     let mut renewed = forge.rewrite(pull.number, title.as_deref(), &body).await?;
@@ -176,10 +200,13 @@ fn evidence(card: &str, draft: bool) -> String {
     format!("{BEGIN}\n{draft}{}\n{END}", card.trim())
 }
 
-/// Names the issue or pull request that it is about. An issue is closed by its pull request; another pull request is only named.
+/// Names the issue or pull request that it is about. An issue is closed by its pull request unless the manifest says otherwise; another pull request is
+/// only named.
 fn reference(plan: &BottlePlan) -> String {
     match plan.task.thread() {
-        Some(thread) if plan.task.is_about_a_pull_request() => format!("Asked for in #{}.\n\n", thread.number),
+        Some(thread) if plan.task.is_about_a_pull_request() || !plan.agent.pull_request.closes => {
+            format!("Asked for in #{}.\n\n", thread.number)
+        }
         Some(thread) => format!("Closes #{}.\n\n", thread.number),
         None => String::new(),
     }

@@ -425,8 +425,9 @@ impl Task {
     }
 }
 
-/// How the name begins of a branch for this task: `bottle/issue-12`. What follows comes of the title, which people change.
-pub fn branch_stem(task: &Task) -> String {
+/// How the name begins of a branch for this task, where the manifest has no other: `bottle/issue-12`. What follows comes of the
+/// title, which people change.
+pub(crate) fn branch_stem(task: &Task) -> String {
     format!("bottle/{}", what(task))
 }
 

@@ -786,7 +786,7 @@ fn a_changed_title_finds_the_branch_of_the_earlier_run() {
     let text = fixture("good/manifest/small.yml");
     let small = manifest(&format!("{text}agents: {{ implementer: {{}} }}\n"));
     let issue = task("good/event/issues-opened.json", &small);
-    let stem = bottle_plan::task::branch_stem(&issue);
+    let stem = bottle_plan::plan::branch_stem(&issue, &small, &Options::default()).expect("a stem");
     let with = |earlier: Option<&str>| {
         let facts = HostFacts { earlier_branch: earlier.map(str::to_owned), ..facts() };
         plan(&issue, &small, &facts, &Options::default()).expect("a plan").git.expect("a repository").branch

@@ -203,3 +203,61 @@ fn a_reviewer_s_whole_run_leaves_the_same_at_gitea() {
 fn what_is_granted_is_written_once_and_nothing_else() {
     on(Place::Bubblewrap, outputs);
 }
+
+/// Work for an issue, pushed.
+const WORK: &str = "echo more >> README.md && git commit -qam More && git push -q origin HEAD";
+
+/// The pull request of a run, by the rules of its agent's `pull_request`.
+fn proposed((kind, milestone): (&'static str, &str)) {
+    let rules = format!(
+        "    bottle: default\n    labels: [bot]\n    pull_request: {{ base: develop, branch: \"bottle/{{number}}-{{slug}}\", draft: true, \
+         closes: false, reviewers: [mona, octo-org/core], assignees: [\"{{asker}}\"], milestone: {milestone} }}\n"
+    );
+    let turns =
+        json!([{"tools": [{"name": "Bash", "input": {"command": WORK, "description": "work"}}]}, {"text": "Done."}]);
+    let cassette = json!({"version": 1, "turns": turns}).to_string();
+    let (job, double) = job_with(kind, &cassette, json!({"milestones": ["v1", "v2"]}), |manifest| {
+        manifest.replace("    bottle: default\n", &rules).replace("python3 -m unittest", "true")
+    });
+    job.upstream.git(&["update-ref", "refs/heads/develop", "refs/heads/main"]);
+    let main = job.upstream.git(&["rev-parse", "main"]);
+    let runs = if milestone == "v9" { &["80"][..] } else { &["80", "81"] };
+    for number in runs {
+        let mut event = comment(MAINTAINER, "/claude do it", None);
+        event["comment"]["id"] = json!(number.parse::<u64>().expect("a number"));
+        let output = command(&job, &double, number, "issue_comment", &event).output().expect("the runner");
+        ended_with(&output, 0);
+        let says = said(&output).contains("there is no open milestone `v9`: the pull request has none");
+        assert_eq!(says, *number == "80" && milestone == "v9", "{}", said(&output));
+    }
+    let state = double.state();
+    let pulls = state["pulls"].as_array().expect("pull requests");
+    assert_eq!(pulls.len(), 1, "{state}");
+    let pull = &pulls[0];
+    let branch = "bottle/7-words-followed-by-punctuation-are-counted";
+    assert_eq!((&pull["head"], &pull["base"]), (&json!(branch), &json!("develop")), "{state}");
+    let is_draft = match kind {
+        "github" => pull["draft"] == json!(true),
+        _ => pull["title"].as_str().is_some_and(|title| title.starts_with("WIP: ")),
+    };
+    assert!(is_draft, "a second run that succeeds leaves it one: {state}");
+    assert!(pull["body"].as_str().is_some_and(|body| body.starts_with("Asked for in #7.\n")), "{state}");
+    assert_eq!(pull["requested"], json!({"reviewers": ["mona"], "teams": ["core"]}), "{state}");
+    assert_eq!(pull["assignees"], json!([MAINTAINER.0]), "{state}");
+    assert_eq!(pull["labels"], json!(["bot"]), "{state}");
+    let called = match (kind, milestone) {
+        (_, "v9") => Value::Null,
+        ("github", _) => json!(2),
+        _ => json!(42),
+    };
+    assert_eq!(pull["milestone"], called, "{state}");
+    // Each run's commit is on it, from where develop was.
+    assert_eq!(job.upstream.git(&["rev-parse", &format!("{branch}~{}", runs.len())]), main);
+    double.assert_valid();
+    job.nothing_left();
+}
+
+#[test]
+fn work_is_proposed_as_the_manifest_says() {
+    on(Place::Bubblewrap, || [("github", "v2"), ("gitea", "v2"), ("gitea", "v9")].into_iter().for_each(proposed));
+}

@@ -387,6 +387,13 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         let hint = "such as `max: 20` files of `max_bytes: 10MiB` each; `max: 0` gives the agent none";
         return Err(at.key("attachments").key(key).wrong(&problem).hint(hint));
     }
+    if let Err((keys, problem)) = agent.pull_request.check() {
+        let at = keys.iter().fold(at.key("pull_request"), |at, key| match key.parse() {
+            Ok(index) => at.item(index),
+            Err(_) => at.key(key),
+        });
+        return Err(at.wrong(&problem));
+    }
     check_labels(agent, manifest, &at.key("labels"))?;
     check_outputs(agent, manifest, &at.key("outputs"))
 }

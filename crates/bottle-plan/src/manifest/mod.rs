@@ -20,6 +20,7 @@ mod plain_http;
 mod position;
 mod positions;
 mod proxy;
+mod pull_request;
 mod read;
 mod service;
 mod signing;
@@ -68,6 +69,8 @@ pub use position::LineColumn;
 pub(crate) use position::dotted;
 pub use positions::Positions;
 pub use proxy::ProxyEntry;
+pub(crate) use pull_request::LONGEST_BRANCH;
+pub use pull_request::PullRequestRules;
 pub use read::parse;
 pub(crate) use read::read;
 pub use service::Service;
@@ -529,6 +532,9 @@ pub struct Agent {
     /// Labels for its pull requests; none of them may be one that starts a run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// How its work is proposed.
+    #[serde(default, skip_serializing_if = "PullRequestRules::is_default")]
+    pub pull_request: PullRequestRules,
     /// What may come of its runs; a branch and its pull request where nothing is given. What is not named can't be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputRules>,

@@ -51,5 +51,6 @@ pub(crate) use presets::preset_routes;
 pub use session::{MAX_SESSION_BYTES, SessionError, conversation, with_digest};
 pub(crate) use tools::{AGENTS_DIRECTORIES, WORKSPACE_VARIABLE, last_name};
 pub use types::*;
+pub use upstreams::branch_stem;
 pub(crate) use verify::VERIFY_TIMEOUT;
 pub use verify::{VerifyCommand, VerifyPlan};

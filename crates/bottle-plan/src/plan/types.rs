@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::TokenExchange;
 use super::verify::VerifyPlan;
 use crate::facts::ForgeKind;
-use crate::manifest::{AgentLimits, Hooks, Provider, Resources, RuleOrigins, Who};
+use crate::manifest::{AgentLimits, Hooks, Provider, PullRequestRules, Resources, RuleOrigins, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -287,6 +287,9 @@ pub struct AgentPlan {
     /// Labels for its pull requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// How its work is proposed.
+    #[serde(default, skip_serializing_if = "PullRequestRules::is_default")]
+    pub pull_request: PullRequestRules,
     /// What may come of its runs; none: a branch and its pull request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputRules>,

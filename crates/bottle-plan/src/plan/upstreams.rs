@@ -14,16 +14,17 @@ use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
+use super::make::choose_agent;
 use super::secrets::SecretSources;
 use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
-use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, RunIdentity, at_home, keyscan, plain_http_warning};
+use crate::manifest::{
+    BottleEntry, GitEntry, LONGEST_BRANCH, Manifest, PullRequestRules, Push, RunIdentity, at_home, keyscan,
+    plain_http_warning,
+};
 use crate::name::words;
 use crate::render::{commit_hook, render_gitconfig, signing_settings};
-use crate::task::{PullRequest, Source, Task, Work, branch_stem};
-
-/// A branch that is longer reads badly everywhere.
-const LONGEST_BRANCH: usize = 50;
+use crate::task::{self, PullRequest, Source, Task, Work};
 
 /// One repository behind the gate.
 struct Entry {
@@ -233,7 +234,7 @@ impl Upstreams {
     /// How the guest comes by its repository, and where the work goes.
     pub(super) fn git_plan(
         &self,
-        task: &Task,
+        (task, rules): (&Task, &PullRequestRules),
         facts: &HostFacts,
         options: &Options,
         seed: &str,
@@ -249,7 +250,8 @@ impl Upstreams {
         };
         // In a job it is the branch whose rules hold, whatever the job was started for.
         let of_job = || facts.ci.as_ref().and_then(|ci| ci.base.clone());
-        let base = failed.or_else(of_job).or_else(|| match (&task.repository, checkout) {
+        let named = rules.base.clone().filter(|_| checkout.is_none());
+        let base = failed.or(named).or_else(of_job).or_else(|| match (&task.repository, checkout) {
             (Some(repository), _) => Some(repository.default_branch.clone()),
             (None, checkout) => checkout.and_then(|checkout| checkout.branch.clone()),
         });
@@ -293,7 +295,7 @@ impl Upstreams {
                 // People change titles, of which the name is made: the work goes on where it is proposed already.
                 _ => match &facts.earlier_branch {
                     Some(earlier) if is_branch_name(earlier) && self.may_push(earlier).is_ok() => earlier.clone(),
-                    _ => branch(task, seed),
+                    _ => branch(task, rules, seed),
                 },
             },
             goes_on: goes_on || undo.is_some(),
@@ -387,8 +389,18 @@ pub(super) fn ci_token(ci: &Ci, sources: SecretSources<'_>) -> &'static str {
 }
 
 /// `bottle/issue-12-parse-size-accepts-kib`, `bottle/task-tidy-up-1a2b3c`.
-fn branch(task: &Task, seed: &str) -> String {
-    let mut name = branch_stem(task);
+/// How the name begins of the branch for a task, by the rules of the agent that does it.
+pub fn branch_stem(task: &Task, manifest: &Manifest, options: &Options) -> Result<String, PlanError> {
+    let (_, agent) = choose_agent(task, manifest, options)?;
+    let named = task.thread().and_then(|thread| agent.pull_request.branch_stem(thread.number));
+    Ok(named.unwrap_or_else(|| task::branch_stem(task)))
+}
+
+fn branch(task: &Task, rules: &PullRequestRules, seed: &str) -> String {
+    if let Some(name) = task.thread().and_then(|thread| rules.branch(thread.number, &task.title())) {
+        return name;
+    }
+    let mut name = task::branch_stem(task);
     let seed = match task.source {
         Source::Text | Source::Dispatch { .. } | Source::Schedule { .. } => format!("-{seed}"),
         _ => String::new(),
