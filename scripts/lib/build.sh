@@ -39,6 +39,15 @@ ensure_sandboxes() {
   export BOTTLE_BIN_DIR CLAUDE_BOTTLE_CACHE=$CACHE
 }
 
+# take_programs DIRECTORY: takes programs that are built already instead of a release build, such as a test's.
+take_programs() {
+  RUNNER=$1/bottle-runner
+  ensure_bubblewrap
+  ensure_gitleaks
+  ensure_claude
+  export BOTTLE_BIN_DIR=$1 CLAUDE_BOTTLE_CACHE=$CACHE
+}
+
 build_runner() {
   ensure_toolchain
   cargo_build -p bottle-runner
