@@ -388,7 +388,7 @@ pub(in crate::report) fn has_passed(verdict: AccessVerdict) -> bool {
 }
 
 /// True if a door did not let it: what failed on the way is none.
-pub(super) fn is_refusal(verdict: AccessVerdict) -> bool {
+pub(in crate::report) fn is_refusal(verdict: AccessVerdict) -> bool {
     matches!(verdict, AccessVerdict::Deny | AccessVerdict::Block)
 }
 
