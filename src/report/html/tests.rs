@@ -42,7 +42,7 @@ fn texts(page: &str) -> Vec<String> {
 }
 
 /// The tags of a page with their attributes, but for the blocks of long texts, of which another text makes more or fewer.
-fn tags(page: &str) -> Vec<String> {
+pub(in crate::report) fn tags(page: &str) -> Vec<String> {
     let mut rest = page;
     let mut tags = vec![];
     while let Some(at) = rest.find('<') {

@@ -24,7 +24,7 @@ pub(crate) use live::LiveRun;
 pub(crate) use page::Page;
 pub(in crate::report) use page::one_line;
 pub(crate) use sections::Section;
-pub(in crate::report) use summary::{has_passed, is_refusal, word};
+pub(in crate::report) use summary::{RunState, RunSummary, has_passed, is_refusal, word};
 #[cfg(test)]
 pub(in crate::report) use tests::alive;
 
@@ -85,7 +85,7 @@ impl RunView {
 }
 
 /// A number with its thousands apart: `1,234`.
-fn thousands(number: u64) -> String {
+pub(in crate::report) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -98,7 +98,7 @@ fn thousands(number: u64) -> String {
 }
 
 /// A time in the unit that a person reads it in: `0.8 s`, `3 min 07 s`, `2 h 05 min`.
-fn span(seconds: f64) -> String {
+pub(in crate::report) fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
