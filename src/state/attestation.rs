@@ -130,7 +130,7 @@ impl PublicKey {
             return Err("it is a private key; the public half is enough, and all that belongs here");
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| "it is no public key in PEM")?;
-        let key = der.as_ref().strip_prefix(&ED25519_SPKI).filter(|key| key.len() == 32);
+        let key = der.strip_prefix(&ED25519_SPKI).filter(|key| key.len() == 32);
         key.map(|key| Self(key.to_vec())).ok_or("it is no Ed25519 key")
     }
 
@@ -154,7 +154,10 @@ fn pae(payload: &[u8]) -> Vec<u8> {
 /// The record's files with their hashes, but for what passes and the attestation itself.
 fn sums(dir: &Path) -> std::io::Result<BTreeMap<String, String>> {
     let left_out = [PASSING[0], PASSING[1], RecordFile::Attestation];
-    let sum = |path: String| Ok((path.clone(), sha256(&mut File::open(dir.join(path))?)?));
+    let sum = |path: String| -> std::io::Result<(String, String)> {
+        let sum = sha256(&mut File::open(dir.join(&path))?)?;
+        Ok((path, sum))
+    };
     files(dir, &left_out)?.into_iter().map(sum).collect()
 }
 

@@ -22,36 +22,36 @@ pub(crate) struct RunSummary {
     pub(in crate::report) title: String,
     pub(in crate::report) state: RunState,
     /// Who asked, and where.
-    pub(in crate::report) asked: Option<String>,
+    pub(super) asked: Option<String>,
     /// The job's page at the forge.
-    pub(in crate::report) job: Option<String>,
-    pub(in crate::report) record: PathBuf,
+    pub(super) job: Option<String>,
+    pub(super) record: PathBuf,
     pub(in crate::report) agent: Option<String>,
-    pub(in crate::report) backend: Option<&'static str>,
-    pub(in crate::report) dry_run: bool,
+    pub(super) backend: Option<&'static str>,
+    pub(super) dry_run: bool,
     /// RFC 3339, UTC.
     pub(in crate::report) started: Option<String>,
     pub(in crate::report) seconds: f64,
     pub(in crate::report) outcome: Option<OutcomeRow>,
     /// Turns as Claude Code counts them; of a run without an end, those of the transcript.
-    pub(in crate::report) turns: u64,
+    pub(super) turns: u64,
     pub(in crate::report) spent: Spending,
-    pub(in crate::report) limits: LimitRows,
+    pub(super) limits: LimitRows,
     pub(in crate::report) phases: Vec<PhaseRow>,
-    pub(in crate::report) tools: Vec<ToolRow>,
-    pub(in crate::report) requests: Vec<RequestRow>,
-    pub(in crate::report) refused: Vec<RefusedRow>,
-    pub(in crate::report) pushes: Vec<PushRow>,
-    pub(in crate::report) proposals: Vec<ProposalRow>,
+    pub(super) tools: Vec<ToolRow>,
+    pub(super) requests: Vec<RequestRow>,
+    pub(super) refused: Vec<RefusedRow>,
+    pub(super) pushes: Vec<PushRow>,
+    pub(super) proposals: Vec<ProposalRow>,
     /// The manifest's change by which the next run need not ask, as a diff.
-    pub(in crate::report) offer: Option<String>,
-    pub(in crate::report) checks: Vec<CheckRow>,
-    pub(in crate::report) files: Vec<FileRow>,
+    pub(super) offer: Option<String>,
+    pub(super) checks: Vec<CheckRow>,
+    pub(super) files: Vec<FileRow>,
     /// What the agent said last.
-    pub(in crate::report) said: Option<String>,
-    pub(in crate::report) warnings: Vec<String>,
+    pub(super) said: Option<String>,
+    pub(super) warnings: Vec<String>,
     /// What is not shown, a sentence each.
-    pub(in crate::report) left_out: Vec<String>,
+    pub(super) left_out: Vec<String>,
 }
 
 /// Whether a run goes on.

@@ -59,7 +59,8 @@ impl Site {
     /// If `root` can't be read.
     pub(crate) fn read(root: &Path, output: &Path) -> std::io::Result<Self> {
         let mut dirs = vec![];
-        let is_cut = find(root, Path::new(""), 0, &mut dirs)?;
+        let mut left = MAX_DIRS;
+        find(root, Path::new(""), 0, &mut left, &mut dirs)?;
         let mut found: Vec<Found> = dirs
             .into_iter()
             .map(|below| {
@@ -71,7 +72,7 @@ impl Site {
         let started = |found: &Found| found.metadata.as_ref().ok().and_then(|metadata| millis(&metadata.started));
         found.sort_by_key(|found| (std::cmp::Reverse(started(found)), found.name.clone()));
         let mut left_out = vec![];
-        if is_cut {
+        if left == 0 {
             left_out.push(format!("Only the first {MAX_DIRS} directories were looked into."));
         }
         let more = found.len().saturating_sub(MAX_RECORDS);
@@ -127,28 +128,31 @@ fn policy() -> String {
     )
 }
 
-/// Finds the records in and below a directory, as paths below `root`; true: there are too many directories. No link is followed.
-fn find(root: &Path, below: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<bool> {
+/// Finds the records in and below a directory, as paths below `root`, in `left` directories at most. No link is followed.
+fn find(root: &Path, below: &Path, depth: usize, left: &mut usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let dir = root.join(below);
     if dir.join(RecordFile::Metadata).is_file() {
         found.push(below.to_owned());
-        return Ok(false);
+        return Ok(());
     }
     if depth == MAX_DEPTH {
-        return Ok(false);
+        return Ok(());
     }
-    let mut is_cut = false;
     for entry in dir.read_dir()? {
         let entry = entry?;
-        if found.len() >= MAX_DIRS {
-            return Ok(true);
+        if !entry.file_type()?.is_dir() {
+            continue;
         }
-        // One that can't be read below the first is no record that could be shown.
-        if entry.file_type()?.is_dir() {
-            is_cut |= find(root, &below.join(entry.file_name()), depth + 1, found).unwrap_or(false);
+        if *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        // What can't be read below the first directory is nobody's record that could be shown.
+        if let Err(error) = find(root, &below.join(entry.file_name()), depth + 1, left, found) {
+            tracing::debug!("{}: {error}", entry.path().display());
         }
     }
-    Ok(is_cut)
+    Ok(())
 }
 
 /// The address of a record's own page, where it lies beside the site's.
