@@ -260,11 +260,12 @@ impl Log<'_> {
         event["is_alert"] = (!push.findings.is_empty()).into();
         let mut events = vec![event];
         let to = format!("{} of {}", push.r#ref, push.repo);
+        let end = if push.verdict == PushVerdict::Held { "held" } else { "refused" };
         if push.findings.is_empty() {
             let refusal = Refusal {
                 rule: "push/refused".to_owned(),
-                title: "git-gate refused a push".to_owned(),
-                text: format!("git-gate refused the push to {to}: {}", reasons.join("; ")),
+                title: format!("git-gate {end} a push"),
+                text: format!("git-gate {end} the push to {to}: {}", reasons.join("; ")),
                 is_found: false,
                 evidence: json!([{"resources": resource}]),
             };
@@ -276,7 +277,7 @@ impl Log<'_> {
             let refusal = Refusal {
                 rule: format!("push/{}", found.rule),
                 title: format!("git-gate found {} in a push", found.rule),
-                text: format!("git-gate refused the push to {to}: {} at {}{line}", found.rule, found.path),
+                text: format!("git-gate {end} the push to {to}: {} at {}{line}", found.rule, found.path),
                 is_found: true,
                 evidence: json!([{
                     "resources": resource,

@@ -6,6 +6,7 @@ use bottle_plan::manifest::FILE_NAMES;
 use bottle_policy::outputs::{
     FindingLevel, LONGEST_MESSAGE, LONGEST_RULE, SarifReport, SarifResult, SarifRule, is_inside,
 };
+use bottle_wire::push_report::PushVerdict;
 use serde_json::Value;
 
 use crate::report::model::data::{Push, Request};
@@ -136,12 +137,13 @@ fn results_of(push: &Push, is_mended: bool) -> Vec<SarifResult> {
     let level = |level| if is_mended { FindingLevel::Note } else { level };
     let mended = if is_mended { " A later push of the same ref passed." } else { "" };
     let to = format!("{} of {}", short(&push.r#ref), short(&push.repo));
+    let end = if push.verdict == PushVerdict::Held { "was held for a person" } else { "was refused" };
     if push.findings.is_empty() {
         let reasons: Vec<String> = push.reasons.iter().map(|reason| short(&reason.head)).collect();
         return vec![SarifResult {
             rule: REFUSED.to_owned(),
             level: level(FindingLevel::Warning),
-            message: message(&format!("The push to {to} was refused: {}.{mended}", reasons.join("; "))),
+            message: message(&format!("The push to {to} {end}: {}.{mended}", reasons.join("; "))),
             path: FILE_NAMES[0].to_owned(),
             lines: None,
             about: Some(to),
@@ -155,7 +157,7 @@ fn results_of(push: &Push, is_mended: bool) -> Vec<SarifResult> {
             commit => format!(" in commit {commit}"),
         };
         let place = short(&finding.path);
-        let text = format!("The push to {to} was refused: {} at {place}{shown}{commit}.{mended}", short(&finding.rule));
+        let text = format!("The push to {to} {end}: {} at {place}{shown}{commit}.{mended}", short(&finding.rule));
         // A message of a commit, a name of a file or a ref is in no file.
         let is_file = is_inside(&finding.path) && !is_named(&finding.path);
         SarifResult {
