@@ -26,9 +26,11 @@ CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
-# A reader of JUnit's XML, the other end of WebSockets, a maker of certificates; what signs for AWS (boto3 brings botocore), and an S3.
+# A reader of JUnit's XML, the other end of WebSockets, a maker of certificates; what signs for AWS (boto3 brings botocore), and an S3; the
+# published schema of OCSF and what checks by it; readers of in-toto's statements and of their envelopes.
 TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4' 'cryptography==50.0.2' 'boto3==1.44.8' 'botocore==1.44.8' 'moto[s3]==5.2.5'
-  'flask==3.1.3' 'flask-cors==6.0.5')
+  'flask==3.1.3' 'flask-cors==6.0.5' 'jsonschema==4.26.0' 'ocsf-json-schema==1.2.0' 'in-toto-attestation==0.9.3' 'protobuf==7.36.2'
+  'securesystemslib==1.6.0')
 VENV=$CACHE/venv
 
 # Clients that people use, for the doors; Node is that of the image of real clients.
@@ -103,11 +105,13 @@ ensure_python() {
 
 # ensure_test_python: a Python that has what tests import; BOTTLE_TEST_PYTHON says where.
 ensure_test_python() {
+  local stamp
   ensure_python
   export BOTTLE_TEST_PYTHON=$VENV/bin/python
-  if [ ! -e "$VENV/${TEST_PYTHON[*]}" ]; then
+  stamp=$VENV/test-$(echo "${TEST_PYTHON[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
     logged "installing PyPI's ${TEST_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${TEST_PYTHON[@]}"
-    touch "$VENV/${TEST_PYTHON[*]}"
+    touch "$stamp"
   fi
 }
 

@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url};
 use serde_json::Value;
 
-use super::show::open;
+use super::show::{open, open_logs};
 use super::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::forge::answer::explain;
@@ -26,13 +26,19 @@ const ENDPOINT: &str = "http://localhost:4318";
 ///
 /// Prompts, answers, and what went into tools and came out are not exported.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("format").required(true).args(["otlp"])))]
+#[command(group(clap::ArgGroup::new("format").required(true).args(["otlp", "sarif", "ocsf"])))]
 pub(crate) struct ExportArgs {
     /// The run record's directory, or the slug of a run on this machine.
     record: PathBuf,
     /// As a trace for OpenTelemetry: one line of OTLP/JSON.
     #[arg(long)]
     otlp: bool,
+    /// As SARIF 2.1.0: what the doors refused, for a forge's code scanning.
+    #[arg(long)]
+    sarif: bool,
+    /// As events of OCSF for a SIEM, a line of JSON each: the run, requests, pushes, decisions, and a finding for each refusal.
+    #[arg(long)]
+    ocsf: bool,
     /// Send it to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, instead of printing it.
     #[arg(long, requires = "otlp")]
     send: bool,
@@ -40,6 +46,15 @@ pub(crate) struct ExportArgs {
 
 pub(super) async fn main(args: &ExportArgs, context: &Context) -> Result<Code, Failure> {
     let environment = &context.environment;
+    if args.sarif {
+        let sarif = open_logs(&args.record, context)?.sarif();
+        return print(&serde_json::to_string_pretty(&sarif).map_err(Failure::machine)?);
+    }
+    if args.ocsf {
+        let events = open_logs(&args.record, context)?.ocsf();
+        let lines: Vec<String> = events.iter().map(ToString::to_string).collect();
+        return print(&lines.join("\n"));
+    }
     let trace = open(&args.record, context)?.trace(&resource(environment)?);
     if !args.send {
         return print(&serde_json::to_string(&trace).map_err(Failure::machine)?);

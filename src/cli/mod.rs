@@ -26,6 +26,8 @@ mod rotate;
 mod rules;
 mod run;
 mod show;
+mod sign_record;
+mod site;
 mod suggest;
 mod task;
 mod task_args;
@@ -86,6 +88,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Export a run for other programs, such as a collector of traces.
     Export(export::ExportArgs),
+    /// Make one page of many run records: runs by agent, cost by day, refusals by rule, the slowest phases.
+    Site(site::SiteArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),
     /// Show and decide the proposals of agents in this machine's runs.
@@ -94,8 +98,10 @@ enum Command {
     Rotate(rotate::RotateArgs),
     /// Apply a policy file to a running bottle, as an approved proposal is applied.
     Apply(apply::ApplyArgs),
-    /// Check that a run record is complete and consistent, and its chain of hashes unbroken.
+    /// Check that a run record is complete and consistent, its chain of hashes unbroken, and with a key, that it is signed.
     VerifyRecord(verify_record::VerifyRecordArgs),
+    /// Sign a run record: writes attestation.dsse.json beside its files.
+    SignRecord(sign_record::SignRecordArgs),
     /// List where each credential of a run came from, and each request and push that it was used for.
     AuditCredentials(audit_credentials::AuditCredentialsArgs),
     /// Remove the containers, processes, directories and deploy keys of dead runs; never touches a live run.
@@ -238,11 +244,13 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Diff(args) => show::diff(&args, &context),
         Command::Watch(args) => watch::main(args, &context).await,
         Command::Export(args) => export::main(&args, &context).await,
+        Command::Site(args) => site::main(&args),
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
         Command::Rotate(args) => rotate::main(&args, &context),
         Command::Apply(args) => apply::main(args, &context).await,
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
+        Command::SignRecord(args) => sign_record::main(&args, &context),
         Command::AuditCredentials(args) => audit_credentials::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor(args) => doctor::main(&args, &context).await,

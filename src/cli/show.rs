@@ -106,11 +106,21 @@ pub(super) fn columns() -> Option<usize> {
 /// The run that a record is about.
 pub(super) fn open(record: &Path, context: &Context) -> Result<RunView, Failure> {
     let dir = record_dir(record, context);
-    RunView::open(&dir).map_err(|error| match error {
+    RunView::open(&dir).map_err(|error| unreadable(&dir, error))
+}
+
+/// The same without what the agent said and did.
+pub(super) fn open_logs(record: &Path, context: &Context) -> Result<RunView, Failure> {
+    let dir = record_dir(record, context);
+    RunView::open_logs(&dir).map_err(|error| unreadable(&dir, error))
+}
+
+fn unreadable(dir: &Path, error: RowError) -> Failure {
+    match error {
         RowError::File { .. } => Failure::input(format_args!("{} is no run record: {error}", dir.display())).hint(
             "give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine",
         ),
         RowError::Line { .. } => Failure::new(Code::Task, format_args!("{}: {error}", dir.display()))
             .hint("`bottle-runner verify-record` says what else is wrong with a record"),
-    })
+    }
 }

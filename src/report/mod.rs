@@ -2,7 +2,7 @@
 //!
 //! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
 //! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own),
-//! `summary` (summary.md), `model` (a run as one value, from its record too), `html` (report.html), `show` (a record on the terminal), `export` (for
+//! `summary` (summary.md), `model` (a run as one value, from its record too), `html` (report.html), `show` (a record on the terminal), `site` (many records on a page), `export` (for
 //! other tools). Nothing here looks at the engine, and nothing decides: the exit code comes with
 //! [`RunEvent::Finished`].
 
@@ -17,6 +17,7 @@ mod neutral;
 mod project_tests;
 mod proposal_status;
 mod show;
+mod site;
 mod summary;
 mod terminal;
 
@@ -35,6 +36,7 @@ pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use show::{Comparison, LiveRun, Page, RunView, Section};
+pub(crate) use site::Site;
 use terminal::told;
 pub(crate) use terminal::{Json, Style, Terminal};
 

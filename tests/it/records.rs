@@ -45,8 +45,62 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert!(
         prints(&["show", "--cost", "--egress", SLUG]).contains("deny     403     0      GET example.com/: no_route")
     );
+    let refused: serde_json::Value = serde_json::from_str(&prints(&["export", "--sarif", SLUG])).expect("SARIF");
+    assert_eq!(refused["runs"][0]["results"].as_array().map(Vec::len), Some(4), "{refused:#}");
+    let events = prints(&["export", "--ocsf", SLUG]);
+    let classes = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
+    assert_eq!(classes.filter(|event| event["class_uid"] == 4002).count(), 11, "{events}");
+    let page = state.join("index.html");
+    assert_eq!(prints(&["site", &state.display().to_string()]), format!("{}: 1 runs\n", page.display()));
+    let text = std::fs::read_to_string(&page).expect("the page");
+    assert!(text.contains(&format!("href=\"{SLUG}/report.html\"")) && text.contains("request/no_route"), "{text}");
+    let both = world.runner().args(["export", "--sarif", "--ocsf", SLUG]).output().expect("the runner");
+    assert_eq!(both.status.code(), Some(2), "{}", said(&both));
+    std::fs::create_dir(world.path("empty")).expect("a directory");
+    let empty = world.runner().args(["site", &world.path("empty").display().to_string()]).output().expect("the runner");
+    assert!(empty.status.code() == Some(2) && said(&empty).contains("has no run record"), "{}", said(&empty));
     let none = world.runner().args(["show", "no-such-run"]).output().expect("the runner");
     assert!(none.status.code() == Some(2) && said(&none).contains("no-such-run is no run record"), "{}", said(&none));
+}
+
+#[test]
+fn a_record_is_signed_and_checked() {
+    let world = World::new(RUNNER);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records/v2");
+    let at = |name: &str| world.path(name).display().to_string();
+    sh(&["cp", "-R", &fixture.display().to_string(), &at("record")]);
+    for name in ["key", "other"] {
+        sh(&["openssl", "genpkey", "-algorithm", "ed25519", "-out", &at(name)]);
+        sh(&["openssl", "pkey", "-in", &at(name), "-pubout", "-out", &at(&format!("{name}.pub"))]);
+    }
+    let run = |args: &[&str]| {
+        let output = world.runner().args(args).output().expect("the runner");
+        (output.status.code(), said(&output))
+    };
+    let (record, key, public) = (at("record"), at("key"), at("key.pub"));
+    let (code, text) = run(&["verify-record", &record, "--public-key", &public]);
+    assert!(
+        code == Some(1) && text.contains("attestation.dsse.json: it is missing: nobody has signed this record"),
+        "{text}"
+    );
+    let (code, text) = run(&["sign-record", &record, "--key", &key]);
+    assert!(code == Some(0) && text.contains(": signed commit ") && text.contains(" files by the key "), "{text}");
+    let (code, text) = run(&["sign-record", &record, "--key", &key]);
+    assert!(code == Some(4) && text.contains("the record is signed already"), "{text}");
+    let (code, text) = run(&["verify-record", &record, "--public-key", &public]);
+    assert!(code == Some(0) && text.contains("signed: commit "), "{text}");
+    let (code, text) = run(&["verify-record", &record, "--public-key", &at("other.pub")]);
+    assert!(code == Some(1) && text.contains("it is not signed by this key"), "{text}");
+    let (code, text) = run(&["verify-record", &record, "--public-key", &public, "--commit", "35692de6"]);
+    assert!(code == Some(1) && text.contains("not about commit 35692de6"), "{text}");
+    let (code, text) = run(&["verify-record", &record, "--public-key", &key]);
+    assert!(code == Some(2) && text.contains("it is a private key"), "{text}");
+    // A record that does not hold is not signed.
+    std::fs::remove_file(world.path("record/attestation.dsse.json")).expect("the attestation");
+    std::fs::remove_file(world.path("record/egress.jsonl")).expect("a file");
+    let (code, text) = run(&["sign-record", &record, "--key", &key]);
+    assert!(code == Some(1) && text.contains("is not signed, as it does not hold: egress.jsonl"), "{text}");
+    assert!(!world.path("record/attestation.dsse.json").exists());
 }
 
 /// The model was replayed, so no key was sent anywhere.

@@ -24,12 +24,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use answer::{ANSWER_TRIES, AnswerSchema, LONGEST_ANSWER, LONGEST_SCHEMA, SchemaError, answer_text};
+pub use file::is_inside;
 pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
 pub use rules::{
     BranchRules, CheckRules, CloseRules, CommentRules, FileRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules,
     ReviewRules, SarifRules,
 };
-pub use sarif::{CodeFinding, FindingLevel, LONGEST_MESSAGE, LONGEST_RULE, sarif};
+pub use sarif::{CodeFinding, FindingLevel, LONGEST_MESSAGE, LONGEST_RULE, SarifReport, SarifResult, SarifRule, sarif};
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 
 /// A kind of output.

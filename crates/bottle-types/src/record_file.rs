@@ -61,6 +61,7 @@ record_files! {
     DeployKey "deploy-key.json": "only while the run's [deploy key](../guide/credentials.md#a-deploy-key-for-each-run) may be at the forge: its title, its public half and the repository",
     WouldDo "would-do.jsonl": "dry run: the push, the pull request with its text, and in a job the comment",
     Work "work.bundle": "the work that was not pushed, as a git bundle, of a run that was stopped or whose pull request has moved; the gate has not seen it",
+    Attestation "attestation.dsse.json": "an in-toto statement about the pushed commit and all other files, in a signed envelope, see [below](#a-signed-record); missing unless `sign-record` has written it",
     Lock "lock": "only while the run lives; has the number of its process",
 }
 

@@ -13,6 +13,8 @@ mod sums;
 mod browser_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::tags;
 
 use std::path::Path;
 
@@ -26,7 +28,7 @@ use super::model::texts::{MAX_PACKED_BYTES, Texts, pack};
 use super::{RunEvent, TimedEvent};
 use sections::Sections;
 
-const STYLE: &str = include_str!("report.css");
+pub(super) const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// The page of the record in `dir`; `mask` puts `***` for each secret.

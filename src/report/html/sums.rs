@@ -8,11 +8,13 @@ use std::path::Path;
 use bottle_types::record_file::RecordFile;
 use sha2::{Digest as _, Sha256};
 
-/// What prints the same hash in the record's directory.
-pub(super) const COMMAND: &str = "find . -type f ! -path ./report.html ! -path ./lock ! -path ./deploy-key.json -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum";
+use crate::state::{self, PASSING};
 
-/// The page itself, and what is there only for a while.
-const LEFT_OUT: [RecordFile; 3] = [RecordFile::Report, RecordFile::Lock, RecordFile::DeployKey];
+/// What prints the same hash in the record's directory.
+pub(super) const COMMAND: &str = "find . -type f ! -path ./report.html ! -path ./lock ! -path ./deploy-key.json ! -path ./attestation.dsse.json -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum";
+
+/// The page itself, what is there only for a while, and what is made when the page is there.
+const LEFT_OUT: [RecordFile; 4] = [RecordFile::Report, PASSING[0], PASSING[1], RecordFile::Attestation];
 
 /// A file of the record.
 pub(super) struct FileSum {
@@ -24,12 +26,8 @@ pub(super) struct FileSum {
 
 /// The files of the record but those that are left out, by path, and the hash of the list.
 pub(super) fn sums(dir: &Path) -> io::Result<(Vec<FileSum>, String)> {
-    let mut paths = vec![];
-    walk(dir, "", &mut paths)?;
-    // As `sort` does in the C locale, and as the command's `find` has the paths.
-    paths.sort();
     let (mut files, mut list) = (vec![], String::new());
-    for path in paths {
+    for path in state::files(dir, &LEFT_OUT)? {
         let mut hash = Sha256::new();
         let bytes = io::copy(&mut File::open(dir.join(&path))?, &mut hash)?;
         let sha256 = hex::encode(hash.finalize());
@@ -38,22 +36,4 @@ pub(super) fn sums(dir: &Path) -> io::Result<(Vec<FileSum>, String)> {
     }
     let hash = hex::encode(Sha256::digest(list.as_bytes()));
     Ok((files, hash))
-}
-
-fn walk(dir: &Path, below: &str, paths: &mut Vec<String>) -> io::Result<()> {
-    for entry in dir.join(below).read_dir()? {
-        let entry = entry?;
-        let name = entry.file_name();
-        // sha256sum writes such a name in another way, and no file of a record has one.
-        let name = name.to_str().filter(|name| !name.contains(['\\', '\n', '\r']));
-        let Some(name) = name else { return Err(io::Error::other(format!("a name that is not written: {below}"))) };
-        let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            walk(dir, &path, paths)?;
-        } else if kind.is_file() && !LEFT_OUT.iter().any(|file| file.name() == path) {
-            paths.push(path);
-        }
-    }
-    Ok(())
 }

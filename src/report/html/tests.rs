@@ -42,7 +42,7 @@ fn texts(page: &str) -> Vec<String> {
 }
 
 /// The tags of a page with their attributes, but for the blocks of long texts, of which another text makes more or fewer.
-fn tags(page: &str) -> Vec<String> {
+pub(in crate::report) fn tags(page: &str) -> Vec<String> {
     let mut rest = page;
     let mut tags = vec![];
     while let Some(at) = rest.find('<') {
@@ -227,7 +227,7 @@ fn the_page_loads_nothing_and_runs_its_own_script_alone() {
 fn the_hash_is_the_one_that_the_command_prints() {
     let sample = samples::refused_push();
     std::fs::create_dir(sample.dir.path().join("files")).expect("a directory");
-    for name in ["files/a b.txt", "files/ä", "B", "a-b", "lock"] {
+    for name in ["files/a b.txt", "files/ä", "B", "a-b", "lock", "attestation.dsse.json"] {
         std::fs::write(sample.dir.path().join(name), name).expect("a file");
     }
     let page = sample.page();

@@ -63,6 +63,9 @@ pub(in crate::report) struct Request {
     pub(in crate::report) verdict: AccessVerdict,
     pub(in crate::report) reason: String,
     pub(in crate::report) finding: String,
+    /// The rule of the finding alone.
+    #[serde(skip)]
+    pub(in crate::report) rule: String,
     pub(in crate::report) proposal: String,
     pub(in crate::report) status: u16,
     pub(in crate::report) sent: u64,
@@ -136,6 +139,22 @@ pub(in crate::report) fn read(events: &[TimedEvent], dir: &Path, texts: &mut Tex
     let mut left_out = vec![];
     let transcript = transcript::read(&bytes(dir, RecordFile::Transcript, &mut left_out), texts);
     more(&mut left_out, transcript.left_out, "events of the agent's", RecordFile::Transcript);
+    read_with(events, dir, texts, transcript, left_out)
+}
+
+/// Reads the record in `dir` but for its transcript, the largest of its files: nothing of what the agent said and did is in it.
+pub(in crate::report) fn read_logs(events: &[TimedEvent], dir: &Path, texts: &mut Texts<'_>) -> ReportData {
+    let transcript = transcript::read(&[], texts);
+    read_with(events, dir, texts, transcript, vec![])
+}
+
+fn read_with(
+    events: &[TimedEvent],
+    dir: &Path,
+    texts: &mut Texts<'_>,
+    transcript: transcript::Transcript,
+    mut left_out: Vec<String>,
+) -> ReportData {
     let access: Vec<Access> = lines(dir, RecordFile::Egress, &mut left_out);
     let mut pushed: Vec<PushedRef> = lines(dir, RecordFile::Pushes, &mut left_out);
     cap(&mut pushed, "pushes", RecordFile::Pushes, &mut left_out);
@@ -343,6 +362,7 @@ fn request(line: &Access, texts: &Texts<'_>) -> Request {
             .as_ref()
             .map(|found| short(&format!("{} in {}", found.rule, found.at)))
             .unwrap_or_default(),
+        rule: line.finding.as_ref().map(|found| short(&found.rule.to_string())).unwrap_or_default(),
         proposal: line.proposal.map(|id| id.to_string()).unwrap_or_default(),
         status: line.status,
         sent: line.bytes_out,

@@ -24,7 +24,7 @@ pub(crate) use live::LiveRun;
 pub(crate) use page::Page;
 pub(in crate::report) use page::one_line;
 pub(crate) use sections::Section;
-pub(in crate::report) use summary::{has_passed, word};
+pub(in crate::report) use summary::{RunState, has_passed, is_refusal, word};
 #[cfg(test)]
 pub(in crate::report) use tests::alive;
 
@@ -49,11 +49,23 @@ pub(crate) struct RunView {
 impl RunView {
     /// Reads the record in `dir`; an error where its metadata.json or its events can't be read.
     pub(crate) fn open(dir: &Path) -> Result<Self, RowError> {
+        Self::open_by(dir, data::read)
+    }
+
+    /// Reads the record in `dir` without what the agent said and did: the doors' logs, the budget, and the events.
+    pub(crate) fn open_logs(dir: &Path) -> Result<Self, RowError> {
+        Self::open_by(dir, data::read_logs)
+    }
+
+    fn open_by(
+        dir: &Path,
+        read: impl Fn(&[TimedEvent], &Path, &mut Texts<'_>) -> ReportData,
+    ) -> Result<Self, RowError> {
         let recorded = events::read(dir)?;
         // What a run has written is masked.
         let mask = str::to_owned;
         let mut texts = Texts::of_terminal(&mask);
-        let mut data = data::read(&recorded.events, dir, &mut texts);
+        let mut data = read(&recorded.events, dir, &mut texts);
         if recorded.unread > 0 {
             let unread = recorded.unread;
             data.left_out.push(format!("{unread} lines that are not understood are left out: events.jsonl has them."));
@@ -73,7 +85,7 @@ impl RunView {
 }
 
 /// A number with its thousands apart: `1,234`.
-fn thousands(number: u64) -> String {
+pub(in crate::report) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -86,7 +98,7 @@ fn thousands(number: u64) -> String {
 }
 
 /// A time in the unit that a person reads it in: `0.8 s`, `3 min 07 s`, `2 h 05 min`.
-fn span(seconds: f64) -> String {
+pub(in crate::report) fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),

@@ -18,26 +18,26 @@ use crate::report::{Case, ProposalStatus, RunEvent, Suite, asked, outcome};
 /// A run, as `show --json` prints it. In no text is a character that can't be seen: it is spelled as `\u{202e}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunSummary {
-    pub(super) slug: String,
-    pub(super) title: String,
-    pub(super) state: RunState,
+    pub(in crate::report) slug: String,
+    pub(in crate::report) title: String,
+    pub(in crate::report) state: RunState,
     /// Who asked, and where.
     pub(super) asked: Option<String>,
     /// The job's page at the forge.
     pub(super) job: Option<String>,
     pub(super) record: PathBuf,
-    pub(super) agent: Option<String>,
+    pub(in crate::report) agent: Option<String>,
     pub(super) backend: Option<&'static str>,
     pub(super) dry_run: bool,
     /// RFC 3339, UTC.
-    pub(super) started: Option<String>,
-    pub(super) seconds: f64,
-    pub(super) outcome: Option<OutcomeRow>,
+    pub(in crate::report) started: Option<String>,
+    pub(in crate::report) seconds: f64,
+    pub(in crate::report) outcome: Option<OutcomeRow>,
     /// Turns as Claude Code counts them; of a run without an end, those of the transcript.
     pub(super) turns: u64,
-    pub(super) spent: Spending,
+    pub(in crate::report) spent: Spending,
     pub(super) limits: LimitRows,
-    pub(super) phases: Vec<PhaseRow>,
+    pub(in crate::report) phases: Vec<PhaseRow>,
     pub(super) tools: Vec<ToolRow>,
     pub(super) requests: Vec<RequestRow>,
     pub(super) refused: Vec<RefusedRow>,
@@ -57,7 +57,7 @@ pub(crate) struct RunSummary {
 /// Whether a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum RunState {
+pub(in crate::report) enum RunState {
     Running,
     Ended,
     /// Its process is gone, and it has no end.
@@ -65,41 +65,41 @@ pub(super) enum RunState {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct OutcomeRow {
+pub(in crate::report) struct OutcomeRow {
     /// The exit code.
-    pub(super) code: u8,
-    pub(super) summary: String,
-    pub(super) branch: Option<String>,
-    pub(super) commit: Option<String>,
-    pub(super) pull_request: Option<PullRequestRow>,
+    pub(in crate::report) code: u8,
+    pub(in crate::report) summary: String,
+    pub(in crate::report) branch: Option<String>,
+    pub(in crate::report) commit: Option<String>,
+    pub(in crate::report) pull_request: Option<PullRequestRow>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct PullRequestRow {
-    pub(super) number: u64,
-    pub(super) url: String,
+pub(in crate::report) struct PullRequestRow {
+    pub(in crate::report) number: u64,
+    pub(in crate::report) url: String,
 }
 
 /// What the model was paid for, as the doors counted it.
 #[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Spending {
-    pub(super) calls: u64,
+    pub(in crate::report) calls: u64,
     /// Calls whose tokens are estimated, as their reply broke off.
-    pub(super) estimated: u64,
-    pub(super) input: u64,
-    pub(super) cache_write: u64,
-    pub(super) cache_read: u64,
-    pub(super) output: u64,
+    pub(in crate::report) estimated: u64,
+    pub(in crate::report) input: u64,
+    pub(in crate::report) cache_write: u64,
+    pub(in crate::report) cache_read: u64,
+    pub(in crate::report) output: u64,
     /// All tokens.
-    pub(super) tokens: u64,
+    pub(in crate::report) tokens: u64,
     /// US dollars of the calls whose model has a price.
-    pub(super) cost_usd: f64,
+    pub(in crate::report) cost_usd: f64,
     /// Calls to models that have none.
-    pub(super) unpriced: u64,
+    pub(in crate::report) unpriced: u64,
 }
 
 impl Spending {
-    pub(super) fn add(&mut self, call: &Call) {
+    pub(in crate::report) fn add(&mut self, call: &Call) {
         let sum = |one: &mut u64, more: u64| *one = one.saturating_add(more);
         sum(&mut self.calls, 1);
         sum(&mut self.estimated, u64::from(call.estimated));
@@ -124,9 +124,9 @@ pub(super) struct LimitRows {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct PhaseRow {
-    pub(super) name: &'static str,
-    pub(super) seconds: f64,
+pub(in crate::report) struct PhaseRow {
+    pub(in crate::report) name: &'static str,
+    pub(in crate::report) seconds: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -388,7 +388,7 @@ pub(in crate::report) fn has_passed(verdict: AccessVerdict) -> bool {
 }
 
 /// True if a door did not let it: what failed on the way is none.
-pub(super) fn is_refusal(verdict: AccessVerdict) -> bool {
+pub(in crate::report) fn is_refusal(verdict: AccessVerdict) -> bool {
     matches!(verdict, AccessVerdict::Deny | AccessVerdict::Block)
 }
 

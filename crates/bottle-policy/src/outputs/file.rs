@@ -34,7 +34,7 @@ pub(super) fn path(before: &[Output], path: &str, allowed: &[GlobMatcher]) -> Re
 }
 
 /// Tells whether a path leads to something inside of the workspace that is no part of git's, under a name that every file system has.
-pub(crate) fn is_inside(path: &str) -> bool {
+pub fn is_inside(path: &str) -> bool {
     let plain = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.eq_ignore_ascii_case(".git")

@@ -1,5 +1,7 @@
-//! Findings about the code: what one may say, and the SARIF 2.1.0 that is built of them. Nothing of the agent's becomes a key, an address
-//! or a tool's name.
+//! Findings about the code: what one may say, and the SARIF 2.1.0 that is built of them, and of what the doors refused. Nothing of the
+//! agent's becomes a key, an address or a tool's name.
+
+use std::collections::HashMap;
 
 use globset::GlobMatcher;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -89,50 +91,139 @@ fn is_rule(rule: &str) -> bool {
 
 /// The findings of an agent as a SARIF file of this program in a version.
 pub fn sarif(agent: &str, version: &str, findings: &[CodeFinding]) -> Value {
-    let mut rules: Vec<&str> = vec![];
-    let mut results = vec![];
-    for (at, finding) in findings.iter().enumerate() {
-        let rule = rules.iter().position(|rule| *rule == finding.rule).unwrap_or_else(|| {
-            rules.push(&finding.rule);
-            rules.len() - 1
-        });
-        // The same finding in another commit is the same alert, wherever its line has gone.
-        let same = |other: &&CodeFinding| other.rule == finding.rule && other.path == finding.path;
-        let nth = findings[..at].iter().filter(same).count() + 1;
-        let hash = hex::encode(Sha256::digest(format!("{}\0{}", finding.rule, finding.path)));
-        let last = finding.last_line.unwrap_or(finding.line);
-        results.push(json!({
-            "ruleId": finding.rule,
-            "ruleIndex": rule,
-            "level": finding.level,
-            "message": {"text": finding.message},
-            "locations": [{"physicalLocation": {
-                "artifactLocation": {"uri": utf8_percent_encode(&finding.path, PATH).to_string()},
-                "region": {"startLine": finding.line, "endLine": last},
-            }}],
-            "partialFingerprints": {"primaryLocationLineHash": format!("{}:{nth}", &hash[..16])},
-        }));
-    }
-    let rule = |id: &str| {
-        json!({
-            "id": id,
-            "shortDescription": {"text": id},
-            "fullDescription": {"text": format!("What the agent {agent} calls {id}.")},
-            "help": {"text": "An agent has written this. Look at the code before you act on it."},
-        })
+    let result = |finding: &CodeFinding| SarifResult {
+        rule: finding.rule.clone(),
+        level: finding.level,
+        message: finding.message.clone(),
+        path: finding.path.clone(),
+        lines: Some((finding.line, finding.last_line.unwrap_or(finding.line))),
+        about: None,
     };
-    json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
+    let report = SarifReport {
+        // Another agent's findings stand beside these.
+        category: format!("claude-bottle/{agent}/"),
+        results: findings.iter().map(result).collect(),
+        left_out: vec![],
+    };
+    report.to_json(version, |id| SarifRule {
+        description: format!("What the agent {agent} calls {id}."),
+        help: "An agent has written this. Look at the code before you act on it.".to_owned(),
+        is_security: false,
+    })
+}
+
+/// A SARIF file of this program, before it is JSON.
+#[derive(Debug)]
+pub struct SarifReport {
+    /// What the forge tells this file by from others of this program, with a `/` at its end.
+    pub category: String,
+    /// The results, in their order.
+    pub results: Vec<SarifResult>,
+    /// What is not among them, a sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// A result of a SARIF file.
+#[derive(Debug)]
+pub struct SarifResult {
+    /// The kind of the result.
+    pub rule: String,
+    /// How much it matters.
+    pub level: FindingLevel,
+    /// What it is, as plain text.
+    pub message: String,
+    /// The file's path in the repository.
+    pub path: String,
+    /// The first and the last of its lines, from 1.
+    pub lines: Option<(u64, u64)>,
+    /// What it is about, where that is not the file, such as an address.
+    pub about: Option<String>,
+}
+
+/// What a SARIF file says of a rule.
+#[derive(Debug)]
+pub struct SarifRule {
+    /// What the rule is, in a sentence.
+    pub description: String,
+    /// What to do about its results.
+    pub help: String,
+    /// True if a forge is to show its results among those about security.
+    pub is_security: bool,
+}
+
+impl SarifReport {
+    /// The file's value; `rule` says of each rule's id what it is.
+    pub fn to_json(&self, version: &str, rule: impl Fn(&str) -> SarifRule) -> Value {
+        let mut rules: Vec<&str> = vec![];
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut results = vec![];
+        for result in &self.results {
+            let index = rules.iter().position(|rule| *rule == result.rule).unwrap_or_else(|| {
+                rules.push(&result.rule);
+                rules.len() - 1
+            });
+            results.push(result.to_json(index, &mut seen));
+        }
+        let rule = |id: &&str| {
+            let SarifRule { description, help, is_security } = rule(id);
+            let mut value = json!({
+                "id": id,
+                "shortDescription": {"text": id},
+                "fullDescription": {"text": description},
+                "help": {"text": help},
+            });
+            if is_security {
+                value["properties"] = json!({"tags": ["security"]});
+            }
+            value
+        };
+        let mut run = json!({
             "tool": {"driver": {
                 "name": "claude-bottle",
                 "semanticVersion": version,
-                "rules": rules.into_iter().map(rule).collect::<Vec<_>>(),
+                "rules": rules.iter().map(rule).collect::<Vec<_>>(),
             }},
-            // Another agent's findings stand beside these.
-            "automationDetails": {"id": format!("claude-bottle/{agent}/")},
+            "automationDetails": {"id": self.category},
             "results": results,
-        }],
-    })
+        });
+        if !self.left_out.is_empty() {
+            let note = |text: &String| json!({"level": "warning", "message": {"text": text}});
+            let notes: Vec<Value> = self.left_out.iter().map(note).collect();
+            run["invocations"] = json!([{"executionSuccessful": true, "toolExecutionNotifications": notes}]);
+        }
+        json!({
+            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+            "version": "2.1.0",
+            "runs": [run],
+        })
+    }
+}
+
+impl SarifResult {
+    /// Its value. `seen` counts the results before it that are alike.
+    fn to_json(&self, rule: usize, seen: &mut HashMap<String, usize>) -> Value {
+        let mut key = format!("{}\0{}", self.rule, self.path);
+        if let Some(about) = &self.about {
+            key = format!("{key}\0{about}");
+        }
+        // The same finding in another commit is the same alert, wherever its line has gone.
+        let hash = hex::encode(Sha256::digest(&key));
+        let nth = seen.entry(key).and_modify(|nth| *nth += 1).or_insert(1);
+        let mut physical = json!({"artifactLocation": {"uri": utf8_percent_encode(&self.path, PATH).to_string()}});
+        if let Some((first, last)) = self.lines {
+            physical["region"] = json!({"startLine": first, "endLine": last});
+        }
+        let mut location = json!({"physicalLocation": physical});
+        if let Some(about) = &self.about {
+            location["logicalLocations"] = json!([{"fullyQualifiedName": about}]);
+        }
+        json!({
+            "ruleId": self.rule,
+            "ruleIndex": rule,
+            "level": self.level,
+            "message": {"text": self.message},
+            "locations": [location],
+            "partialFingerprints": {"primaryLocationLineHash": format!("{}:{nth}", &hash[..16])},
+        })
+    }
 }

@@ -1,0 +1,98 @@
+//! What the page counts of a run.
+
+use std::collections::BTreeMap;
+
+use crate::report::model::visible::beginning;
+use crate::report::show::{RunState, RunView, is_refusal};
+
+/// Bytes of a text on the page.
+const MAX_BYTES: usize = 200;
+/// Rules that are counted of one run.
+const MAX_RULES: usize = 200;
+
+/// A run on the page. Every text is visible, and cut.
+#[derive(Debug)]
+pub(super) struct RunRow {
+    pub(super) slug: String,
+    pub(super) title: String,
+    pub(super) agent: String,
+    pub(super) state: RunState,
+    /// The exit code of a run that has ended.
+    pub(super) code: Option<u8>,
+    pub(super) outcome: String,
+    /// RFC 3339, UTC; empty: it is not known.
+    pub(super) started: String,
+    pub(super) seconds: f64,
+    pub(super) tokens: u64,
+    pub(super) cost: f64,
+    /// How often each rule refused something.
+    pub(super) refused: BTreeMap<String, u64>,
+    /// Each phase with its seconds.
+    pub(super) phases: Vec<(&'static str, f64)>,
+    /// The address of its own page.
+    pub(super) link: Option<String>,
+}
+
+impl RunRow {
+    pub(super) fn new(view: &RunView, link: Option<String>) -> Self {
+        let summary = view.summary();
+        let outcome = summary.outcome.as_ref();
+        let spent = &summary.spent;
+        // Without a line of the budget, what Claude Code has counted.
+        let told =
+            crate::report::outcome(view.events.iter().map(|(_, event)| event)).and_then(|outcome| outcome.cost_usd);
+        let cost = if spent.calls > 0 { spent.cost_usd } else { told.unwrap_or_default() };
+        Self {
+            slug: short(&summary.slug),
+            title: short(&summary.title),
+            agent: short(summary.agent.as_deref().unwrap_or("unknown")),
+            state: summary.state,
+            code: outcome.map(|outcome| outcome.code),
+            outcome: outcome.map(|outcome| short(&outcome.summary)).unwrap_or_default(),
+            started: summary.started.clone().unwrap_or_default(),
+            seconds: summary.seconds,
+            tokens: spent.tokens,
+            // A record of others' may say anything; what is no amount counts for nothing.
+            cost: if cost.is_finite() && cost >= 0.0 { cost } else { 0.0 },
+            refused: refused(view),
+            phases: summary.phases.iter().map(|phase| (phase.name, phase.seconds)).collect(),
+            link,
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// The day on which it began.
+    pub(super) fn day(&self) -> &str {
+        beginning(&self.started, 10)
+    }
+}
+
+/// The rules by which something was refused: `request/no_route`, `push/aws-access-token`.
+fn refused(view: &RunView) -> BTreeMap<String, u64> {
+    let requests = view.requests().into_iter().filter(|request| is_refusal(request.verdict));
+    let requests = requests.map(|request| {
+        let rule = if request.rule.is_empty() { &request.reason } else { &request.rule };
+        format!("request/{}", short(rule))
+    });
+    let pushes = view.data.pushes.iter().filter(|push| !push.verdict.has_passed());
+    let pushes = pushes.flat_map(|push| match push.findings.is_empty() {
+        true => vec!["push/refused".to_owned()],
+        false => push.findings.iter().map(|finding| format!("push/{}", short(&finding.rule))).collect(),
+    });
+    let mut rules = BTreeMap::new();
+    for rule in requests.chain(pushes) {
+        // What is beyond is of a record that no run of ours has written.
+        let key = if rules.len() < MAX_RULES || rules.contains_key(&rule) { rule } else { "others".to_owned() };
+        *rules.entry(key).or_insert(0_u64) += 1;
+    }
+    rules
+}
+
+/// A text on one line, or its beginning.
+fn short(text: &str) -> String {
+    let shown = beginning(text, MAX_BYTES).replace(['\n', '\t'], " ");
+    if shown.len() < text.len() { format!("{shown}…") } else { shown }
+}
