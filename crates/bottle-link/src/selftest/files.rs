@@ -127,6 +127,9 @@ fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
         // The image's own file system. A host's root directory has the root "/" of a real file system.
         _ if point == "/" => root != "/" || matches!(kind, "overlay" | "aufs" | "fuse.fuse-overlayfs" | "zfs"),
         "proc" => below("/proc"),
+        // The host's `/proc/sys`, which bwrap binds, brings what systemd mounts there: which interpreters the kernel knows, or the trap that
+        // mounts it.
+        "binfmt_misc" | "autofs" => point == "/proc/sys/fs/binfmt_misc" && read_only,
         "devpts" => below("/dev"),
         // What bwrap gives: the harmless devices one by one.
         "devtmpfs" => {
@@ -222,6 +225,8 @@ mod tests {
             "506 505 0:54 / /proc rw,nosuid - proc proc rw",
             "521 506 0:54 /sys /proc/sys ro,nosuid - proc proc rw",
             "523 506 0:57 / /proc/acpi ro,relatime - tmpfs tmpfs ro",
+            "524 521 0:28 / /proc/sys/fs/binfmt_misc ro,nosuid - autofs systemd-1 rw,fd=29,pgrp=1",
+            "525 524 0:44 / /proc/sys/fs/binfmt_misc ro,nosuid - binfmt_misc binfmt_misc rw",
             "507 505 0:55 / /dev rw,nosuid - tmpfs tmpfs rw",
             "509 505 0:57 / /sys ro,nosuid - sysfs sysfs ro",
             "510 509 0:29 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw",
@@ -243,6 +248,9 @@ mod tests {
             "513 505 0:22 /docker.sock /var/run/docker.sock rw - tmpfs tmpfs rw",
             "509 505 0:57 / /sys rw,nosuid - sysfs sysfs rw",
             "509 505 0:57 / /host/proc rw,nosuid - proc proc rw",
+            "525 521 0:44 / /proc/sys/fs/binfmt_misc rw,nosuid - binfmt_misc binfmt_misc rw",
+            "525 521 0:44 / /mnt ro,nosuid - binfmt_misc binfmt_misc rw",
+            "524 521 0:28 / /home ro,nosuid - autofs systemd-1 rw,fd=29,pgrp=1",
             "509 505 0:57 / /mnt rw - fuse.sshfs x rw",
             "513 505 0:5 / /dev rw,nosuid - devtmpfs udev rw",
             "513 505 0:5 /sda /dev/null rw,nosuid - devtmpfs udev rw",
