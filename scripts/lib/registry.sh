@@ -46,7 +46,7 @@ start_own_engine() {
   need_command runc runc
   need_command ip iproute2
   mkdir -p "$dir/bin"
-  for file in docker.io:usr/sbin/dockerd docker.io:usr/sbin/docker-proxy docker.io:usr/bin/docker-init containerd:usr/bin/containerd \
+  for file in docker.io:usr/sbin/dockerd docker.io:usr/sbin/docker-proxy containerd:usr/bin/containerd \
     containerd:usr/bin/containerd-shim-runc-v2; do
     ln -s "$(suite_file sid "${file%%:*}" "${file#*:}")" "$dir/bin/${file##*/}"
   done

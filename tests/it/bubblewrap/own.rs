@@ -338,15 +338,38 @@ fn on_a_disk_of(job: &Job, variable: &str, (size, mode): (&str, &str)) -> std::p
     for above in disk.ancestors().take(2) {
         std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
+    let mut command = beside_a_mount(job, &format!("tmpfs -o mode={mode},size={size}"), &disk.display().to_string());
+    command.env(variable, &disk).output().expect("unshare")
+}
+
+/// The job in a mount namespace of its own, where this kind of file system is mounted there.
+fn beside_a_mount(job: &Job, kind: &str, place: &str) -> std::process::Command {
     let runner = job.command();
     let mut command = std::process::Command::new("unshare");
     job.world.clean(&mut command);
     if sh(&["id", "--user"]) != "0" {
         command.args(["--user", "--map-root-user"]);
     }
-    let script = format!("mount -t tmpfs -o mode={mode},size={size} disk \"$0\" && exec \"$@\"");
-    command.args(["--mount", "sh", "-c", &script]).arg(&disk).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(&job.checkout).env(variable, &disk).output().expect("unshare")
+    let script = format!("mount -t {kind} none \"$0\" && exec \"$@\"");
+    command.args(["--mount", "sh", "-c", &script, place]).arg(runner.get_program()).args(runner.get_args());
+    command.current_dir(&job.checkout);
+    command
+}
+
+/// systemd mounts it on most machines, and bwrap's `/proc/sys` is the host's.
+#[test]
+fn a_machine_that_runs_other_machines_programs_has_sealed_bottles() {
+    on_here(|| ());
+    let write = "echo -1 > /proc/sys/fs/binfmt_misc/status; echo \"it ended with $?\"; true";
+    let job =
+        Job::with_manifest(&commands(&[write]), |upstream| manifest(upstream).replace("python3 -m unittest", "true"));
+    let output = beside_a_mount(&job, "binfmt_misc", "/proc/sys/fs/binfmt_misc").output().expect("unshare");
+    ended_with(&output, 0);
+    let junit = job.world.record_file("junit.xml");
+    assert!(junit.contains("name=\"fs.mounts"), "{junit}");
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("Read-only file system") && !transcript.contains("it ended with 0"), "{transcript}");
+    job.nothing_left();
 }
 
 #[test]
