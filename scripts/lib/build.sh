@@ -17,8 +17,14 @@ deciding_crates() {
   done
 }
 
+# BINS_DIR has all programs, of scripts/release/build for one; then none is built.
+if [ -n "${BINS_DIR:-}" ]; then
+  RUNNER=$BINS_DIR/bottle-runner
+  SIDECARS=$BINS_DIR/bottle-sidecars
+fi
+
 host_triple() { rustc -vV | sed -n 's/^host: //p'; }
-link_path() { echo "$TARGET/$(host_triple)/release/bottle-link"; }
+link_path() { echo "${BINS_DIR:-$TARGET/$(host_triple)/release}/bottle-link"; }
 
 # cargo_build ARGUMENTS...: shows cargo's output only when something is built.
 cargo_build() {
@@ -39,16 +45,8 @@ ensure_sandboxes() {
   export BOTTLE_BIN_DIR CLAUDE_BOTTLE_CACHE=$CACHE
 }
 
-# take_programs DIRECTORY: takes programs that are built already instead of a release build, such as a test's.
-take_programs() {
-  RUNNER=$1/bottle-runner
-  ensure_bubblewrap
-  ensure_gitleaks
-  ensure_claude
-  export BOTTLE_BIN_DIR=$1 CLAUDE_BOTTLE_CACHE=$CACHE
-}
-
 build_runner() {
+  [ -z "${BINS_DIR:-}" ] || return 0
   ensure_toolchain
   cargo_build -p bottle-runner
 }
@@ -70,6 +68,7 @@ build_sidecars() {
 # The link is static, so that it runs in any image; --target keeps that flag away from build scripts and from the other
 # programs' cache.
 build_link() {
+  [ -z "${BINS_DIR:-}" ] || return 0
   ensure_toolchain
   RUSTFLAGS='-C target-feature=+crt-static' cargo_build --target "$(host_triple)" -p bottle-link
   # Beside the runner, where it looks.

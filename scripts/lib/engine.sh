@@ -82,7 +82,7 @@ install_plugin() {
     need_packages "$debian"
     return
   fi
-  file=$(trixie_file "$debian" "usr/libexec/docker/cli-plugins/$name")
+  file=$(suite_file trixie "$debian" "usr/libexec/docker/cli-plugins/$name")
   say "putting trixie's $name into $PLUGINS"
   as_root mkdir -p "$PLUGINS"
   as_root install -m 0755 "$file" "$PLUGINS/$name"

@@ -26,19 +26,27 @@ ensure_base() {
   logged "making $BASE_IMAGE from Debian's packages with mmdebstrap" import_base
 }
 
-# It runs where errexit is off, hence the chain.
+# They run where errexit is off, hence the chains.
 import_base() {
+  local dir rc=0
+  dir=$(scratch)
+  make_base "$(dpkg --print-architecture)" "$dir/base.tar" && docker import --change 'CMD ["bash"]' "$dir/base.tar" "$BASE_IMAGE" || rc=$?
+  rm -rf "$dir"
+  return "$rc"
+}
+
+# make_base ARCHITECTURE FILE: the base image's files, for a machine by Debian's name of it.
+make_base() {
   local dir rc=0 sources=()
   dir=$(scratch)
   if debian_sources trixie >"$dir/sources.list"; then sources=("$dir/sources.list"); fi
   # The slim images leave out documentation, but for licences.
-  as_root mmdebstrap --variant=minbase \
+  as_root mmdebstrap --variant=minbase --architectures="$1" \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
-    trixie "$dir/base.tar" "${sources[@]}" &&
-    docker import --change 'CMD ["bash"]' "$dir/base.tar" "$BASE_IMAGE" || rc=$?
+    trixie "$dir/base.tar" "${sources[@]}" && mv "$dir/base.tar" "$2" || rc=$?
   rm -rf "$dir"
   return "$rc"
 }

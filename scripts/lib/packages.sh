@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Packages from Debian or Ubuntu, and single files out of Debian trixie's packages where the system is older.
+# Packages from Debian or Ubuntu, and single files out of a newer Debian's packages where the system is older.
 
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# apt's own directories, and what was taken out of packages.
-TRIXIE=$CACHE/trixie
+# apt's own directories of a suite, and what was taken out of its packages.
+suite_dir() { echo "$CACHE/$1"; }
 
 # The name of the system: debian, ubuntu, or something else.
 system_id() { sed -n 's/^ID="\{0,1\}\([a-z]*\)"\{0,1\}$/\1/p' /etc/os-release; }
@@ -62,6 +62,8 @@ debian_sources() {
   security=$(apt_uri Debian-Security)
   [ -n "$main" ] || return 1
   echo "deb $main $suite main"
+  # Unstable gets everything at once.
+  [ "$suite" != sid ] || return 0
   echo "deb $main $suite-updates main"
   [ -z "$security" ] || echo "deb $security $suite-security main"
 }
@@ -71,43 +73,50 @@ apt_uri() {
   apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $1" 2>/dev/null | sort -u | head -n 1
 }
 
-# trixie_lists KIND PACKAGE: reads Debian trixie's lists of packages (deb) or of their sources (deb-src). apt does it with sources,
+# suite_lists SUITE KIND PACKAGE: reads the lists of packages (deb) or of their sources (deb-src) of another Debian. apt does it with sources,
 # lists and settings of its own, and checks the signatures as always; the system's are not touched.
-trixie_lists() {
-  mkdir -p "$TRIXIE/lists/partial" "$TRIXIE/archives/partial" "$TRIXIE/debs"
+suite_lists() {
+  local suite=$1 dir
+  dir=$(suite_dir "$suite")
+  mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/debs"
   need_packages debian-archive-keyring
   apt_update
-  debian_sources trixie | sed "s|^deb |$1 [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] |" >"$TRIXIE/sources.list" ||
-    die "the address of a Debian mirror is not known on this system" "install by hand what Debian's package $2 has"
-  logged "reading the lists of Debian trixie (for $2 only; the system stays as it is)" trixie_apt update
+  debian_sources "$suite" | sed "s|^deb |$2 [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] |" >"$dir/sources.list" ||
+    die "the address of a Debian mirror is not known on this system" "install by hand what Debian's package $3 has"
+  logged "reading the lists of Debian $suite (for $3 only; the system stays as it is)" suite_apt "$suite" update
 }
 
-# trixie_file PACKAGE PATH: prints where PATH out of Debian trixie's PACKAGE lies unpacked.
-trixie_file() {
-  local package=$1 path=$2
-  local into=$TRIXIE/$package
+# suite_file SUITE PACKAGE PATH: prints where PATH out of that Debian's PACKAGE lies unpacked.
+suite_file() {
+  local suite=$1 package=$2 path=$3 dir into
+  dir=$(suite_dir "$suite")
+  into=$dir/$package
   if [ ! -e "$into/$path" ]; then
-    trixie_lists deb "$package"
-    (cd "$TRIXIE/debs" && rm -f "${package}"_*.deb &&
-      logged "fetching Debian trixie's $package" trixie_apt download "$package")
+    suite_lists "$suite" deb "$package"
+    (cd "$dir/debs" && rm -f "${package}"_*.deb &&
+      logged "fetching Debian $suite's $package" suite_apt "$suite" download "$package")
     rm -rf "$into.new" "$into"
-    dpkg-deb -x "$TRIXIE/debs/${package}"_*.deb "$into.new"
+    dpkg-deb -x "$dir/debs/${package}"_*.deb "$into.new"
     mv "$into.new" "$into"
   fi
-  [ -e "$into/$path" ] || die "trixie's package $package has no $path"
+  [ -e "$into/$path" ] || die "$suite's package $package has no $path"
   echo "$into/$path"
 }
 
-# trixie_source PACKAGE DIR: unpacks the source of Debian trixie's PACKAGE, with Debian's own patches, in a directory in DIR.
-trixie_source() {
+# suite_source SUITE PACKAGE DIR: unpacks the source of that Debian's PACKAGE, with Debian's own patches, in a directory in DIR.
+suite_source() {
   need_command dpkg-source dpkg-dev
   need_command patch patch
-  trixie_lists deb-src "$1"
-  (cd "$2" && logged "fetching the source of Debian trixie's $1" trixie_apt source "$1")
+  suite_lists "$1" deb-src "$2"
+  (cd "$3" && logged "fetching the source of Debian $1's $2" suite_apt "$1" source "$2")
 }
 
-trixie_apt() {
-  apt-get -q -o Dir::Etc::SourceList="$TRIXIE/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$TRIXIE/lists" -o Dir::Cache::Archives="$TRIXIE/archives" -o Dir::State::status=/dev/null \
+# suite_apt SUITE ARGUMENTS...
+suite_apt() {
+  local dir
+  dir=$(suite_dir "$1")
+  shift
+  apt-get -q -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    -o Dir::State::Lists="$dir/lists" -o Dir::Cache::Archives="$dir/archives" -o Dir::State::status=/dev/null \
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o APT::Update::Post-Invoke::= "$@"
 }

@@ -29,7 +29,7 @@ ensure_qemu() {
 make_qemu() {
   local build source
   build=$(scratch)
-  trixie_source qemu "$build"
+  suite_source trixie qemu "$build"
   source=$(echo "$build"/qemu-*/)
   install -m 0644 -D "$QEMU_FILES/outer.mak" "$source/configs/devices/x86_64-softmmu/outer.mak"
   logged "installing PyPI's $MESON into $VENV" "$VENV/bin/pip" install -q "$MESON"

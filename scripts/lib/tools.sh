@@ -371,20 +371,32 @@ ensure_webhook_examples() {
   rm -rf "$dir"
 }
 
-ensure_claude() {
-  local package dir
-  [ ! -x "$CLAUDE" ] || return 0
+ensure_claude() { claude_program "$(machine)" "$CLAUDE"; }
+
+# claude_program MACHINE FILE: Claude Code's program for x64 or arm64.
+claude_program() {
+  local machine=$1 file=$2 package dir
+  [ ! -x "$file" ] || return 0
   step "Claude Code $CLAUDE_VERSION"
-  package=claude-code-linux-$(machine)
+  package=claude-code-linux-$machine
   need_command npm npm
-  mkdir -p "$(dirname "$CLAUDE")"
+  mkdir -p "$(dirname "$file")"
   dir=$(scratch)
   logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
-    npm_package "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$(machine)")" "$dir"
+    npm_package "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$machine")" "$dir"
   tar -xzf "$dir"/*.tgz -C "$dir" package/claude
   chmod 0755 "$dir/package/claude"
-  mv "$dir/package/claude" "$CLAUDE"
+  mv "$dir/package/claude" "$file"
   rm -rf "$dir"
+}
+
+# ensure_cosign: cosign 3, Debian unstable's where this system has none.
+ensure_cosign() {
+  local file
+  # The third has this command; the version that Debian's says is none.
+  ! cosign signing-config create --help >/dev/null 2>&1 || return 0
+  file=$(suite_file sid cosign usr/bin/cosign)
+  ln -sfn "$file" "$CACHE/bin/cosign"
 }
 
 # ensure_toolchain: what cargo needs to build.

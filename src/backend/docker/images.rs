@@ -57,8 +57,9 @@ async fn image(docker: &Docker, name: &str, progress: &dyn Progress) -> Result<S
     }
     progress.say(&format!("pulling {name}"));
     let missing = |error: &Error| {
-        Failure::machine(format_args!("the image {name} is not here and can't be pulled: {}", explain(error)))
-            .hint("build it with `./scripts/images`, or name another `image:` in claude-bottle.yml")
+        let said = explain(error);
+        Failure::machine(format_args!("the image {name} is not here and can't be pulled: {said}"))
+            .hint(pull_hint(&said))
     };
     let options = CreateImageOptionsBuilder::default().from_image(name).build();
     docker
@@ -68,6 +69,17 @@ async fn image(docker: &Docker, name: &str, progress: &dyn Progress) -> Result<S
         .map_err(|error| missing(&error))?;
     let found = docker.inspect_image(name).await.map_err(|error| missing(&error))?;
     Ok(found.id.unwrap_or_default())
+}
+
+/// What to do where an image can't be pulled.
+fn pull_hint(said: &str) -> &'static str {
+    // An engine before 23 takes a layer that is packed with zstd for a tar.
+    match said.contains("invalid tar header") {
+        true => {
+            "its layers are packed with zstd, which Docker unpacks from 23 on: renew the engine, or build the image with `./scripts/images`"
+        }
+        false => "build it with `./scripts/images`, or name another `image:` in claude-bottle.yml",
+    }
 }
 
 /// Makes an image of another and a Dockerfile. The engine remembers what it has made: the second time is quick, and a
@@ -135,4 +147,18 @@ async fn fill(docker: &Docker, volume: &str, image: &str) -> Result<(), Error> {
     let remove = RemoveContainerOptionsBuilder::default().force(true).build();
     docker.remove_container(&container, Some(remove)).await?;
     started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pull_hint;
+
+    #[test]
+    fn an_engine_that_is_too_old_for_zstd_is_told() {
+        // As 20.10.24 says it.
+        let said =
+            "failed to register layer: Error processing tar file(exit status 1): archive/tar: invalid tar header";
+        assert!(pull_hint(said).contains("zstd, which Docker unpacks from 23 on"));
+        assert!(pull_hint("manifest unknown").contains("name another `image:`"));
+    }
 }

@@ -334,19 +334,10 @@ fn the_guest_has_the_hosts_tools_that_were_named_and_nothing_beside_them() {
 #[test]
 fn what_the_host_has_mounted_among_the_kernels_settings_is_covered() {
     on_here(|| ());
-    // As hosts have binfmt_misc, which not every kernel has.
-    let mounted = "mount -t ramfs settings /proc/sys/fs/binfmt_misc && touch /proc/sys/fs/binfmt_misc/of-the-host";
+    // As most hosts have binfmt_misc, which not every kernel has.
     let seen = "ls /proc/sys/fs/binfmt_misc | wc -l; touch /proc/sys/fs/binfmt_misc/x 2>&1; echo end-of-list";
     let job = Job::new(&commands(&[seen]));
-    let mut command = std::process::Command::new("unshare");
-    job.world.clean(&mut command);
-    if sh(&["id", "--user"]) != "0" {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let runner = job.command();
-    command.args(["--mount", "sh", "-c", &format!("{mounted} && exec \"$@\""), "sh"]);
-    command.arg(runner.get_program()).args(runner.get_args()).current_dir(&job.checkout);
-    let output = command.output().expect("unshare");
+    let output = beside_a_mount(&job, "ramfs", "/proc/sys/fs/binfmt_misc").output().expect("unshare");
     let transcript = job.world.record_file("transcript.jsonl");
     assert!(transcript.contains("0\\ntouch: cannot touch"), "{}\n{transcript}", said(&output));
     assert!(transcript.contains("Read-only file system\\nend-of-list"), "{transcript}");
@@ -360,15 +351,22 @@ fn on_a_disk_of(job: &Job, variable: &str, (size, mode): (&str, &str)) -> std::p
     for above in disk.ancestors().take(2) {
         std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
+    let mut command = beside_a_mount(job, &format!("tmpfs -o mode={mode},size={size}"), &disk.display().to_string());
+    command.env(variable, &disk).output().expect("unshare")
+}
+
+/// The job in a mount namespace of its own, where this kind of file system is mounted there.
+fn beside_a_mount(job: &Job, kind: &str, place: &str) -> std::process::Command {
     let runner = job.command();
     let mut command = std::process::Command::new("unshare");
     job.world.clean(&mut command);
     if sh(&["id", "--user"]) != "0" {
         command.args(["--user", "--map-root-user"]);
     }
-    let script = format!("mount -t tmpfs -o mode={mode},size={size} disk \"$0\" && exec \"$@\"");
-    command.args(["--mount", "sh", "-c", &script]).arg(&disk).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(&job.checkout).env(variable, &disk).output().expect("unshare")
+    let script = format!("mount -t {kind} none \"$0\" && exec \"$@\"");
+    command.args(["--mount", "sh", "-c", &script, place]).arg(runner.get_program()).args(runner.get_args());
+    command.current_dir(&job.checkout);
+    command
 }
 
 #[test]

@@ -91,7 +91,7 @@ const MANAGERS: &[PackageManager] = &[
         &["build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts"],
         &[],
         Some(Preset::Maven),
-        "./gradlew dependencies",
+        "./gradlew testClasses",
         Some("./gradlew test"),
     ),
     manager(
