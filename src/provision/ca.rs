@@ -41,7 +41,7 @@ pub(super) async fn provision(
     let done = finish(bottle, exec, STEP_TIMEOUT).await?;
     let naming = |file: &str, own: &str| {
         let named = ca.variables.iter().map(|name| (name.clone(), file.to_owned()));
-        named.chain([java::variable(plan.guest.env.get(java::VARIABLE), own)]).collect()
+        named.chain([java::variable(&plan.guest.env, own)]).collect()
     };
     let summary = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
     match done.code {
