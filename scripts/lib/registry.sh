@@ -98,7 +98,7 @@ end_own_engine() {
 }
 
 # emulate ARCH DIR: has the kernel run another machine's programs by qemu-user, in any directory. Where it does not already, this is said to it at
-# DIR, which is EMULATED until unemulate.
+# DIR, until unemulate. Sets EMULATED, the kernel's entry.
 emulate() {
   local conf=/usr/lib/binfmt.d/qemu-$1.conf
   need_packages qemu-user-static arch-test
@@ -108,15 +108,16 @@ emulate() {
   # At a place of its own: at the usual one it would stay, and be in every container.
   mkdir -p "$2"
   mount -t binfmt_misc binfmt_misc "$2"
-  EMULATED=$2
-  [ -e "$2/qemu-$1" ] || cat "$conf" >"$2/register"
+  EMULATED=$2/qemu-$1
+  [ -e "$EMULATED" ] || cat "$conf" >"$2/register"
   arch-test "$(debian_arch "$1")" >/dev/null || die "this kernel does not run programs for $1 by qemu-user"
 }
 
 unemulate() {
   [ -n "${EMULATED:-}" ] || return 0
-  find "$EMULATED" -name 'qemu-*' -exec sh -c 'echo -1 >"$1"' sh {} \;
-  umount "$EMULATED"
+  # Those of other machines are not this script's.
+  [ ! -e "$EMULATED" ] || echo -1 >"$EMULATED"
+  umount "${EMULATED%/*}"
   EMULATED=''
 }
 
