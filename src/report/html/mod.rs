@@ -28,7 +28,7 @@ use super::model::texts::{MAX_PACKED_BYTES, Texts, pack};
 use super::{RunEvent, TimedEvent};
 use sections::Sections;
 
-pub(super) const STYLE: &str = include_str!("report.css");
+const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// The page of the record in `dir`; `mask` puts `***` for each secret.
@@ -44,13 +44,25 @@ pub(super) fn render(events: &[TimedEvent], dir: &Path, mask: &dyn Fn(&str) -> S
     let events: Vec<&RunEvent> = events.iter().map(|(_, event)| event).collect();
     let sections = Sections::new(&events, dir, mask);
     let (title, _) = sections.title();
+    let body = html! {
+        (sections.render(&left_out))
+        (packed("data", &pack(&data)))
+        @for (at, part) in parts.iter().enumerate() {
+            @if let Some(part) = part { (packed(&format!("part-{at}"), part)) }
+        }
+    };
+    whole(&title, &body, Some(SCRIPT))
+}
+
+/// A page of its own, with this body and at its end the script.
+pub(super) fn whole(title: &str, body: &Markup, script: Option<&str>) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                // First of all: nothing below it may load or run anything, whatever the agent has said.
-                meta http-equiv="Content-Security-Policy" content=(policy());
+                // First of all: nothing below it may load or run anything, whatever others have said.
+                meta http-equiv="Content-Security-Policy" content=(policy(script));
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="referrer" content="no-referrer";
                 meta name="color-scheme" content="light dark";
@@ -58,12 +70,8 @@ pub(super) fn render(events: &[TimedEvent], dir: &Path, mask: &dyn Fn(&str) -> S
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                (sections.render(&left_out))
-                (packed("data", &pack(&data)))
-                @for (at, part) in parts.iter().enumerate() {
-                    @if let Some(part) = part { (packed(&format!("part-{at}"), part)) }
-                }
-                script { (PreEscaped(SCRIPT)) }
+                (body)
+                @if let Some(script) = script { script { (PreEscaped(script)) } }
             }
         }
     };
@@ -75,13 +83,13 @@ fn packed(id: &str, base64: &str) -> Markup {
     html! { script id=(id) type="application/octet-stream" { (PreEscaped(base64)) } }
 }
 
-/// Nothing may be loaded, sent, framed or based elsewhere; this style and this script alone count, by their hashes; and no text becomes markup.
-fn policy() -> String {
+/// Nothing may be loaded, sent, framed or based elsewhere; the style and this script alone count, by their hashes; and no text becomes markup.
+fn policy(script: Option<&str>) -> String {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
+    let script = script.map_or_else(String::new, |script| format!(" script-src 'sha256-{}';", hash(script)));
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-{}';{script} base-uri 'none'; form-action 'none'; \
          require-trusted-types-for 'script'; trusted-types 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
+        hash(STYLE)
     )
 }

@@ -13,14 +13,10 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Metadata;
-use maud::{DOCTYPE, PreEscaped, html};
-use sha2::{Digest as _, Sha256};
 
-use super::html::STYLE;
+use super::html::whole;
 use super::model::millis;
 use super::model::visible::visible;
 use super::show::RunView;
@@ -99,33 +95,8 @@ impl Site {
 
     /// The page.
     pub(crate) fn page(&self) -> String {
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    // First of all: nothing below it may load or run anything, whatever a run has said.
-                    meta http-equiv="Content-Security-Policy" content=(policy());
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="referrer" content="no-referrer";
-                    meta name="color-scheme" content="light dark";
-                    title { "Runs of claude-bottle" }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body { (sections::body(self)) }
-            }
-        };
-        page.into_string()
+        whole("Runs of claude-bottle", &sections::body(self), None)
     }
-}
-
-/// Nothing may be loaded, run, sent, framed or based elsewhere; this style alone counts, by its hash.
-fn policy() -> String {
-    let hash = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; \
-         require-trusted-types-for 'script'; trusted-types 'none'"
-    )
 }
 
 /// Finds the records in and below a directory, as paths below `root`, in `left` directories at most. No link is followed.
