@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bottle_types::address::has_password;
 use serde_json::{Map, Value};
 
 /// The job whose steps are read.
@@ -97,6 +98,13 @@ impl Around<'_> {
             if text.contains("${{") {
                 return Err("`${{ }}` is for Actions alone; write its commands under `setup.run`".to_owned());
             }
+        }
+        // As for a command of the manifest: the record shows it.
+        if env.values().map(String::as_str).chain([command]).any(has_password) {
+            return Err(
+                "there is an address with a password or a token in it; revoke it, since the record shows the step"
+                    .to_owned(),
+            );
         }
         // GitHub's own ways of calling them.
         let shell = match shell {
@@ -203,6 +211,14 @@ make all')",
             (
                 "{ run: echo, env: { A: '${{ secrets.A }}' } }",
                 "step 1: `${{ }}` is for Actions alone; write its commands under `setup.run`",
+            ),
+            (
+                "{ run: 'git clone https://me:secret@git.bottle.test/a' }",
+                "step 1: there is an address with a password or a token in it; revoke it, since the record shows the step",
+            ),
+            (
+                "{ run: echo, env: { INDEX: 'https://me:secret@git.bottle.test/a' } }",
+                "step 1: there is an address with a password or a token in it; revoke it, since the record shows the step",
             ),
             ("{ run: echo, env: { A: [b] } }", "step 1: its variable A is no text"),
             ("{ run: echo, env: { 'A B=c': d } }", "step 1: `A B=c` is no variable's name"),

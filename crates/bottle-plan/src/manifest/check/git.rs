@@ -16,6 +16,9 @@ use crate::manifest::commits::odd_author;
 use crate::manifest::plain_http::open_authority;
 use crate::manifest::{BottleEntry, CommitsEntry, GitEntry, Manifest, Push, RunIdentity};
 
+/// git takes numbers up to 2,147,483,647, and no repository has so many.
+const MOST_HISTORY: u32 = 10_000_000;
+
 /// Checks every entry, and all of them together.
 pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Checked {
     let mut names = BTreeMap::new();
@@ -95,6 +98,10 @@ pub(super) fn check_plain_http(hosts: &[String], at: &At) -> Checked {
 }
 
 fn check_entry(entry: &GitEntry, at: &At) -> Checked {
+    if entry.history.is_some_and(|history| history.get() > MOST_HISTORY) {
+        let problem = format!("expected at most {MOST_HISTORY}");
+        return Err(at.key("history").wrong(&problem).hint("leave it out for all of the history"));
+    }
     for (index, directory) in entry.sparse.iter().enumerate() {
         check_repo_path(directory, &at.key("sparse").item(index))?;
     }
