@@ -98,13 +98,16 @@ async fn pip() -> ToolAnswer {
     if found.is_ok_and(|ended| ended.code != 0) || pip.is_empty() {
         return Err(NoAnswer::missing("pip"));
     }
-    let (list, help) = ([&pip[..], &["config", "list"]].concat(), [&pip[..], &["install", "--help"]].concat());
+    let (list, help) = ([&pip[..], &["config", "list"]].concat(), [&pip[..], &["download", "--help"]].concat());
     let report = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", "pip"];
     let report = [&pip[..], &report].concat();
     let (list, help, report) = tokio::join!(answer(&list), answer(&help), ask(&report));
     let report = report?;
     let (stdout, complaint) = (text(&report.stdout), report.complaint());
-    let report = if report.code == 0 { Ok(stdout.as_str()) } else { Err(complaint.as_str()) };
+    // pip prints a report only where it found all. What goes by its name may fail after that: pyenv's `pip` writes its
+    // commands anew after each `install`, and two that do so at once get in each other's way.
+    let is_whole = report.code == 0 || serde_json::from_str::<serde_json::Value>(&stdout).is_ok();
+    let report = if is_whole { Ok(stdout.as_str()) } else { Err(complaint.as_str()) };
     registry::pip(&list?, &help?, report)
 }
 

@@ -107,6 +107,23 @@ fn apt_s_sources_count_before_anybody_has_fetched_their_lists() {
 }
 
 #[test]
+fn a_pip_that_fails_after_its_report_has_answered() {
+    let world = World::new(RUNNER);
+    let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "pip"))]);
+    let pip = sh(&["sh", "-c", "command -v pip || command -v pip3"]);
+    // As pyenv's does where two install at once.
+    let text =
+        format!("#!/bin/sh\n{pip} \"$@\" || exit\n[ \"$1\" != install ] || {{ echo can\\'t rehash >&2; exit 1; }}\n");
+    let ours = world.write("bin/pip", &text);
+    sh(&["chmod", "755", &ours.display().to_string()]);
+    let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").expect("a PATH"));
+    let output = plan(&world, &dir).env("PATH", path).output().expect("the runner");
+    let text = said(&output);
+    assert!(output.status.success() && text.contains("preset pip: ") && !text.contains("rehash"), "{text}");
+    assert!(text.contains(" keeps its files)"), "{text}");
+}
+
+#[test]
 fn a_tool_that_is_not_there_is_named() {
     let world = World::new(RUNNER);
     let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "go"))]);

@@ -5,7 +5,7 @@ use super::{NoAnswer, Registries, RegistryUrl, Role, ToolAnswer};
 /// What pip's help says before its default index.
 const DEFAULT: &str = "Base URL of the Python Package Index (default ";
 
-/// Reads `pip config list`, `pip install --help`, and `pip install --dry-run --report -` of some package; the last may
+/// Reads `pip config list`, `pip download --help`, and `pip install --dry-run --report -` of some package; the last may
 /// have failed, with what it said.
 pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> ToolAnswer {
     let mut all = Registries::default();
