@@ -25,7 +25,16 @@ start_forge() {
   FORGE=127.0.0.1:$(cat "$dir/forge.port")
 }
 
-# A maintainer's comment on the sample's issue.
+# event_of WORKFLOW: a maintainer's comment on the sample's issue, the issue's label, a button that was pressed, or the hour that has come.
+event_of() {
+  case $1 in
+    comment) comment_event ;;
+    issue) cat "$ROOT/examples/issue-labeled.json" ;;
+    dispatch) jq '{inputs: {task: "Make word_counts right for words followed by punctuation"}, ref: "refs/heads/main", repository, sender}' "$ROOT/examples/issue-labeled.json" ;;
+    schedule) jq '{schedule: "17 5 * * 1", repository}' "$ROOT/examples/issue-labeled.json" ;;
+  esac
+}
+
 comment_event() {
   jq '{login: "octo-maintainer", id: 5550108, type: "User"} as $user | del(.label) | .action = "created" | .sender = $user |
     .comment = {id: 900, body: "/claude fix this", user: $user, author_association: "MEMBER", created_at: "2026-03-02T09:20:35Z",
@@ -47,11 +56,18 @@ runs:
 ACTION
 }
 
-# act_comment DIR BACKEND ADDRESS [NAME=VALUE]...: the shipped workflow for comments in DIR/BACKEND, whose upstream listens on this address; the
-# job has these variables. DIR has the mirror's files and the action. Fails unless a pull request comes of it.
-act_comment() {
-  local release=$1 backend=$2 address=$3 dir=$1/$2 main code=0 upload variables=() variable workflow hide=()
-  shift 3
+# act_workflow DIR WORKFLOW BACKEND ADDRESS [NAME=VALUE]...: the shipped workflow in DIR/BACKEND-WORKFLOW, whose upstream listens on this address;
+# the job has these variables. DIR has the mirror's files and the action. Fails unless a pull request comes of it.
+act_workflow() {
+  local release=$1 name=$2 backend=$3 address=$4 dir=$1/$3-$2 main code=0 upload variables=() variable workflow hide=() event
+  shift 4
+  case $name in
+    comment) event=issue_comment ;;
+    issue) event=issues ;;
+    dispatch) event=workflow_dispatch ;;
+    schedule) event=schedule ;;
+    *) die "no event is known for the workflow $name" ;;
+  esac
   mkdir -p "$dir/home" "$dir/app"
   rmdir "$dir/app"
   ssh-keygen -q -t ed25519 -N '' -C job -f "$dir/id"
@@ -60,17 +76,16 @@ act_comment() {
   # What a person does once: the workflow as it is shipped, and the mirror's address for the action.
   cp -R "$ROOT/examples/sample" "$dir/sample"
   mkdir -p "$dir/sample/.github/workflows"
-  workflow=$ROOT/workflows/github/comment.yml
+  workflow=$ROOT/workflows/github/$name.yml
   upload=$(sed -n 's/^ *uses: \(actions\/upload-artifact@[0-9a-f]*\).*/\1/p' "$workflow")
-  sed "s|^        id: claude\$|&\n        with: { download-url: \"$MIRROR\", replay: \"$dir/cassette.yml\", backend: $backend }|" "$workflow" \
-    >"$dir/sample/.github/workflows/claude.yml"
+  mirrored "$workflow" "$dir/sample/.github/workflows/claude.yml" "download-url: \"$MIRROR\"" "replay: \"$dir/cassette.yml\"" "backend: $backend"
   cp "$ROOT/examples/cassette.yml" "$dir/cassette.yml"
   make_sample "$dir/app" "$dir/id" "$dir/sample"
   git -C "$dir/app" remote add forge "https://$FORGE/octo-org/textstats.git"
   main=$(git -C "$dir/app" rev-parse HEAD)
   # shellcheck disable=SC2016 # the job's shell
   stand_in "$dir" upload 'mkdir -p "'"$dir/uploaded"'" && cp -R "$AT" "'"$dir/uploaded"'/$NAME"'
-  comment_event >"$dir/event.json"
+  event_of "$name" >"$dir/event.json"
   cat "$dir/forge.pem" "$release/trusted.pem" >"$dir/trusted.pem"
   for variable in "SSL_CERT_FILE=$dir/trusted.pem" "CURL_CA_BUNDLE=$dir/trusted.pem" "NODE_EXTRA_CA_CERTS=$dir/trusted.pem" "$@"; do
     variables+=(--env "$variable")
@@ -81,29 +96,41 @@ act_comment() {
   (
     cd "$dir/app" || exit
     env -i PATH="${PATH//"$CACHE/bin:"/}" HOME="$dir/home" LANG=C.UTF-8 GITHUB_TOKEN="$FORGE_TOKEN" ANTHROPIC_API_KEY=sk-ant-not-needed-in-a-replay "$@" \
-      "${hide[@]}" "$BOTTLE_TEST_ACT" issue_comment --no-cache-server --remote-name forge --platform ubuntu-latest=-self-hosted --github-instance "$FORGE" \
+      "${hide[@]}" "$BOTTLE_TEST_ACT" "$event" --no-cache-server --remote-name forge --platform ubuntu-latest=-self-hosted --github-instance "$FORGE" \
       --eventpath "$dir/event.json" --secret GITHUB_TOKEN --secret ANTHROPIC_API_KEY "${variables[@]}" \
       --local-repository "claude-bottle/run@v1=$release/action" --local-repository "$upload=$dir/upload"
   ) >"$dir/log" 2>&1 || code=$?
   kill "$FORGE_PID"
   if [ "$code" != 0 ]; then
     tail -n 40 "$dir/log" | sed 's/^/    | /' >&2
-    die "the workflow failed in $backend"
+    die "the workflow $name failed in $backend"
   fi
   check_upstream "$main"
   kill "$SSHD"
   SSHD=''
-  check_comment "$dir"
+  check_workflow "$dir" "$name"
 }
 
-# What must have come of it at the forge, in the log and in the record.
-check_comment() {
-  local dir=$1 record=$1/uploaded/claude-bottle
-  jq --exit-status '(.pulls | length) == 1 and (.comments | length) == 1 and (.pulls[0].body | contains("Closes #7.")) and .pulls[0].draft == false and
-    (.comments[0].body | contains("✅"))' "$dir/state.json" >/dev/null || die "the forge has not one pull request and one comment: $(jq --compact-output '{pulls, comments}' "$dir/state.json")"
+# mirrored WORKFLOW FILE INPUT...: the shipped workflow as a person has it who gives the action these inputs.
+mirrored() {
+  local workflow=$1 file=$2
+  shift 2
+  awk -v inputs="$(printf '          %s\n' "$@")" '
+    is_next { is_next = 0; print "        with:"; print inputs; if ($0 == "        with:") next }
+    { print }
+    /^        id: claude$/ { is_next = 1 }' "$workflow" >"$file"
+}
+
+# What must have come of it at the forge, in the log and in the record. Only a thread has a comment and is closed.
+check_workflow() {
+  local dir=$1 record=$1/uploaded/claude-bottle threads=0
+  case $2 in comment | issue) threads=1 ;; esac
+  jq --exit-status --argjson threads "$threads" '(.pulls | length) == 1 and ((.comments // []) | length) == $threads and .pulls[0].draft == false and
+    (.pulls[0].body | contains("Closes #7.")) == ($threads == 1) and ($threads == 0 or (.comments[0].body | contains("✅")))' "$dir/state.json" >/dev/null ||
+    die "the forge has not what the workflow $2 is for: $(jq --compact-output '{pulls, comments}' "$dir/state.json")"
   ! jq --exit-status 'select(.invalid != null or .bad_answer != null)' "$dir/forge.jsonl" || die "the forge was asked what its description does not have"
   ! grep --quiet --fixed-strings "$FORGE_TOKEN" "$dir/log" || die "the token is in the job's log"
   [ -f "$record/summary.md" ] || die "the workflow has kept no record"
   "$RUNNER" verify-record "$record" >&2
-  say "a comment became pull request #$(jq '.pulls[0].number' "$dir/state.json") on branch $(jq --raw-output '.pulls[0].head' "$dir/state.json")"
+  say "workflow $2: pull request #$(jq '.pulls[0].number' "$dir/state.json") on branch $(jq --raw-output '.pulls[0].head' "$dir/state.json")"
 }
