@@ -41,17 +41,17 @@ comment_event() {
       updated_at: "2026-03-02T09:20:35Z", html_url: (.issue.html_url + "#issuecomment-900")}' "$ROOT/examples/issue-labeled.json"
 }
 
-# stand_in DIR NAME RUN: an action of upload-artifact's inputs that runs this, as the real one is on no registry.
+# stand_in DIR NAME RUN: the action actions/NAME that runs this, with the inputs that the workflows give it, as the real one is on no registry.
 stand_in() {
   mkdir -p "$1/$2"
   cat >"$1/$2/action.yml" <<ACTION
 name: $2
-inputs: { name: { required: true }, path: { required: true } }
+inputs: { name: {}, path: {}, ref: {}, persist-credentials: {} }
 runs:
   using: composite
   steps:
     - shell: bash
-      env: { AT: "\${{ inputs.path }}", NAME: "\${{ inputs.name }}" }
+      env: { AT: "\${{ inputs.path }}", NAME: "\${{ inputs.name }}", REF: "\${{ inputs.ref }}" }
       run: $3
 ACTION
 }
@@ -59,7 +59,7 @@ ACTION
 # act_workflow DIR WORKFLOW BACKEND ADDRESS [NAME=VALUE]...: the shipped workflow in DIR/BACKEND-WORKFLOW, whose upstream listens on this address;
 # the job has these variables. DIR has the mirror's files and the action. Fails unless a pull request comes of it.
 act_workflow() {
-  local release=$1 name=$2 backend=$3 address=$4 dir=$1/$3-$2 main code=0 upload variables=() variable workflow hide=() event
+  local release=$1 name=$2 backend=$3 address=$4 dir=$1/$3-$2 main code=0 action variables=() actions=() variable workflow hide=() event
   shift 4
   case $name in
     comment) event=issue_comment ;;
@@ -77,14 +77,19 @@ act_workflow() {
   cp -R "$ROOT/examples/sample" "$dir/sample"
   mkdir -p "$dir/sample/.github/workflows"
   workflow=$ROOT/workflows/github/$name.yml
-  upload=$(sed -n 's/^ *uses: \(actions\/upload-artifact@[0-9a-f]*\).*/\1/p' "$workflow")
   mirrored "$workflow" "$dir/sample/.github/workflows/claude.yml" "download-url: \"$MIRROR\"" "replay: \"$dir/cassette.yml\"" "backend: $backend"
   cp "$ROOT/examples/cassette.yml" "$dir/cassette.yml"
   make_sample "$dir/app" "$dir/id" "$dir/sample"
   git -C "$dir/app" remote add forge "https://$FORGE/octo-org/textstats.git"
   main=$(git -C "$dir/app" rev-parse HEAD)
   # shellcheck disable=SC2016 # the job's shell
-  stand_in "$dir" upload 'mkdir -p "'"$dir/uploaded"'" && cp -R "$AT" "'"$dir/uploaded"'/$NAME"'
+  stand_in "$dir" upload-artifact 'mkdir -p "'"$dir/uploaded"'" && cp -R "$AT" "'"$dir/uploaded"'/$NAME"'
+  # act itself checks out what the event is about, and nothing where a workflow names a ref.
+  # shellcheck disable=SC2016 # the job's shell
+  stand_in "$dir" checkout 'cp -R "'"$dir/app"'/." . && test "$(git symbolic-ref --short HEAD)" = "$REF"'
+  for action in checkout upload-artifact; do
+    actions+=(--local-repository "$(sed -n "s|.*uses: \\(actions/$action@[0-9a-f]*\\).*|\\1|p" "$workflow")=$dir/$action")
+  done
   event_of "$name" >"$dir/event.json"
   cat "$dir/forge.pem" "$release/trusted.pem" >"$dir/trusted.pem"
   for variable in "SSL_CERT_FILE=$dir/trusted.pem" "CURL_CA_BUNDLE=$dir/trusted.pem" "NODE_EXTRA_CA_CERTS=$dir/trusted.pem" "$@"; do
@@ -98,7 +103,7 @@ act_workflow() {
     env -i PATH="${PATH//"$CACHE/bin:"/}" HOME="$dir/home" LANG=C.UTF-8 GITHUB_TOKEN="$FORGE_TOKEN" ANTHROPIC_API_KEY=sk-ant-not-needed-in-a-replay "$@" \
       "${hide[@]}" "$BOTTLE_TEST_ACT" "$event" --no-cache-server --remote-name forge --platform ubuntu-latest=-self-hosted --github-instance "$FORGE" \
       --eventpath "$dir/event.json" --secret GITHUB_TOKEN --secret ANTHROPIC_API_KEY "${variables[@]}" \
-      --local-repository "claude-bottle/run@v1=$release/action" --local-repository "$upload=$dir/upload"
+      --local-repository "claude-bottle/run@v1=$release/action" "${actions[@]}"
   ) >"$dir/log" 2>&1 || code=$?
   kill "$FORGE_PID"
   if [ "$code" != 0 ]; then
