@@ -8,6 +8,7 @@ use bottle_plan::name::Name;
 use bottle_plan::registry::Preset;
 use bottle_plan::suggest::{RunRefusals, Suggestions, suggest};
 use bottle_types::record_file::RecordFile;
+use bottle_wire::access::Access;
 use serde::de::DeserializeOwned;
 use similar::TextDiff;
 
@@ -16,6 +17,7 @@ use super::policy::{self, WorkingManifest};
 use super::{Context, print, record_dir};
 use crate::approve::visible;
 use crate::exit::{Code, Failure};
+use crate::report::{self, Phase};
 use crate::state::{self, RowError};
 
 /// Print the smallest change of the manifest that would have let pass what runs were refused; never applies it.
@@ -103,17 +105,22 @@ fn read(dir: &Path) -> Result<RunRefusals, Failure> {
     let run = text(&plan["slug"]);
     let agent = Name::parse(&text(&plan["agent"]["name"]))
         .map_err(|error| Failure::input(format_args!("{}: plan.json names no agent: {error}", dir.display())))?;
-    let requests = rows(dir, RecordFile::Egress)?;
+    let requests: Vec<Access> = rows(dir, RecordFile::Egress)?;
     let pushes = rows(dir, RecordFile::Pushes)?;
-    Ok(RunRefusals { run, agent, requests, pushes })
+    let in_setup = report::requests_in(Phase::Setup, dir, &requests).map_err(|error| unreadable(dir, &error))?;
+    Ok(RunRefusals { run, agent, requests, pushes, in_setup })
 }
 
 /// The lines of a file; none where a run without this door has no such file. Where one can't be read nothing is made of the record.
 fn rows<T: DeserializeOwned>(dir: &Path, file: RecordFile) -> Result<Vec<T>, Failure> {
     state::rows(dir, file).or_else(|error| match error {
         RowError::File { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
-        error => Err(Failure::input(format_args!("{}: {error}", dir.display())).hint(
-            "a line that can't be read could be the one that says where a secret was found, so nothing is suggested; leave the record out",
-        )),
+        error => Err(unreadable(dir, &error)),
     })
+}
+
+fn unreadable(dir: &Path, error: &RowError) -> Failure {
+    Failure::input(format_args!("{}: {error}", dir.display())).hint(
+        "a line that can't be read could be the one that says where a secret was found, so nothing is suggested; leave the record out",
+    )
 }

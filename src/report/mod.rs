@@ -32,6 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use actions::Actions;
 pub(crate) use junit::policy_tests_junit;
 use model::events::EventLog;
+pub(crate) use model::events::requests_in;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;

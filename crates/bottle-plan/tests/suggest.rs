@@ -22,6 +22,9 @@ struct Case {
     manifest: String,
     #[serde(default)]
     requests: Vec<String>,
+    /// So many of the requests, from the first, came while the setup ran.
+    #[serde(default)]
+    in_setup: usize,
     #[serde(default)]
     pushes: Vec<String>,
     offers: Vec<String>,
@@ -58,13 +61,17 @@ fn facts() -> HostFacts {
     }
 }
 
+fn id(index: usize) -> String {
+    format!("{index:016}")
+}
+
 fn access(index: usize, line: &str) -> Vec<Access> {
     let words: Vec<&str> = line.splitn(6, ' ').collect();
     let [method, host, port, path, reason, rest @ ..] = &words[..] else { panic!("{line}") };
     let verdict = if matches!(*reason, "dlp" | "answer" | "too_large" | "address") { "block" } else { "deny" };
     let port: u16 = port.parse().expect("a port");
     let mut one = json!({
-        "time": "2026-11-28T14:12:32.825Z", "id": format!("{index:016}"), "door": "egress", "method": method, "host": host,
+        "time": "2026-11-28T14:12:32.825Z", "id": id(index), "door": "egress", "method": method, "host": host,
         "port": port, "path": path, "verdict": verdict, "reason": reason, "status": 403, "bytes_out": 0, "bytes_in": 0, "ms": 0,
     });
     let mut lines = vec![one.clone()];
@@ -95,6 +102,7 @@ fn record(case: &Case) -> RunRefusals {
         agent: Name::parse("default").expect("a name"),
         requests: case.requests.iter().enumerate().flat_map(|(index, line)| access(index, line)).collect(),
         pushes: case.pushes.iter().map(|line| push(line)).collect(),
+        in_setup: (0..case.in_setup).map(id).collect(),
     }
 }
 
@@ -164,6 +172,7 @@ fn a_secret_in_one_record_counts_in_all() {
             .to_owned(),
         requests: requests.iter().map(|&line| line.to_owned()).collect(),
         pushes: vec![],
+        in_setup: 0,
         offers: vec![],
         by_hand: vec![],
         withheld: vec![],

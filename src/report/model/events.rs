@@ -1,15 +1,17 @@
 //! events.jsonl: each event of a run with its time, written as it happens, and read again by the views of a record.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bottle_types::record_file::RecordFile;
+use bottle_wire::access::Access;
 use bottle_wire::run_record::Metadata;
 use serde::{Deserialize, Serialize};
 
 use super::visible::without_lone_surrogates;
 use super::{millis, rfc3339};
 use crate::exit::Failure;
-use crate::report::{RunEvent, TimedEvent};
+use crate::report::{Phase, RunEvent, TimedEvent};
 use crate::state::{self, LineFile};
 
 /// A line of the file.
@@ -59,11 +61,43 @@ pub(crate) struct RecordedEvents {
 /// Reads the events of the record in `dir`; an error where metadata.json can't be read.
 pub(crate) fn read(dir: &Path) -> Result<RecordedEvents, state::RowError> {
     let metadata: Metadata = state::value(dir, RecordFile::Metadata)?;
+    let recorded = read_file(dir)?;
+    Ok(recorded.unwrap_or_else(|| RecordedEvents {
+        events: of_metadata(dir, metadata),
+        unread: 0,
+        are_recorded: false,
+    }))
+}
+
+/// The ids of the requests that came in one part of a run; none where the record has no events.jsonl.
+pub(crate) fn requests_in(phase: Phase, dir: &Path, requests: &[Access]) -> Result<BTreeSet<String>, state::RowError> {
+    let Some(recorded) = read_file(dir)? else { return Ok(BTreeSet::new()) };
+    let mut spans: Vec<(i64, i64)> = vec![];
+    let mut is_open = false;
+    for (at, event) in &recorded.events {
+        match event {
+            RunEvent::Phase { phase: next } => {
+                is_open = *next == phase;
+                spans.extend(is_open.then_some((*at, i64::MAX)));
+            }
+            RunEvent::Finished { .. } => is_open = false,
+            _ => continue,
+        }
+        if let Some(span) = spans.last_mut().filter(|span| !is_open && span.1 == i64::MAX) {
+            span.1 = *at;
+        }
+    }
+    let is_in = |access: &&Access| {
+        millis(&access.time).is_some_and(|time| spans.iter().any(|(from, to)| (*from..*to).contains(&time)))
+    };
+    Ok(requests.iter().filter(is_in).map(|access| access.id.clone()).collect())
+}
+
+/// The file; none where there is none.
+fn read_file(dir: &Path) -> Result<Option<RecordedEvents>, state::RowError> {
     let bytes = match std::fs::read(dir.join(RecordFile::Events)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(RecordedEvents { events: of_metadata(dir, metadata), unread: 0, are_recorded: false });
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(state::RowError::File { file: RecordFile::Events, error }),
     };
     let mut read = RecordedEvents { events: vec![], unread: 0, are_recorded: true };
@@ -73,7 +107,7 @@ pub(crate) fn read(dir: &Path) -> Result<RecordedEvents, state::RowError> {
             None => read.unread += 1,
         }
     }
-    Ok(read)
+    Ok(Some(read))
 }
 
 /// What metadata.json has of a run's events: its beginning and its end.
@@ -132,5 +166,29 @@ mod tests {
             serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "note", "text": "x"}}).to_string();
         let half = half.replace("\"x\"", "\"\\ud800\"");
         assert!(matches!(parse(half.as_bytes()), Some((_, RunEvent::Note { text })) if text == "\\ud800"));
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_part_in_which_it_came() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let access = |second: i64| {
+            Access {
+            time: rfc3339(second * 1000).expect("a time"),
+            id: second.to_string(),
+            ..serde_json::from_value(serde_json::json!({
+                "time": "", "id": "", "door": "egress", "method": "GET", "host": "a.example", "port": 443, "path": "/", "verdict": "deny",
+                "status": 403, "bytes_out": 0, "bytes_in": 0, "ms": 0,
+            }))
+            .expect("a line of a door")
+        }
+        };
+        let requests: Vec<Access> = (0..10).map(access).collect();
+        let of = |phase| requests_in(phase, dir.path(), &requests).expect("readable").into_iter().collect::<String>();
+        assert_eq!(of(Phase::Setup), "", "a record of an earlier version");
+        let phases = [(0, Phase::Prepare), (2, Phase::Setup), (5, Phase::Agent), (8, Phase::Teardown)];
+        let lines = phases.map(|(second, phase)| line(&(second * 1000, RunEvent::Phase { phase })).expect("a line"));
+        std::fs::write(dir.path().join(RecordFile::Events), lines.join(&b'\n')).expect("events.jsonl");
+        assert_eq!((of(Phase::Setup), of(Phase::Agent)), ("234".to_owned(), "567".to_owned()));
+        assert_eq!(of(Phase::Teardown), "89", "a part that nothing ends");
     }
 }

@@ -270,20 +270,9 @@ pub(crate) enum Unrouted {
 }
 
 impl Explainer {
-    /// Says what is missing for a request of the agent's.
-    pub(crate) fn unrouted(&self, scheme: Scheme, host: &str, port: u16, method: &str, path: &str) -> Unrouted {
-        let host = match HostName::parse(host) {
-            Ok(host) => host,
-            Err(error) => return Unrouted::Never(error.to_string()),
-        };
-        let denied = match self.agent.matcher.decide(Target {
-            scheme,
-            host: &host,
-            port,
-            method,
-            path,
-            details: Details::default(),
-        }) {
+    /// Says what is missing for a request of the agent's, or of the setup where it can have ways out of its own.
+    pub(crate) fn unrouted(&self, target: Target<'_>, in_setup: bool) -> Unrouted {
+        let denied = match self.phase(in_setup).matcher.decide(target) {
             Ok(_) => return Unrouted::Allowed,
             Err(denied) => denied,
         };
@@ -294,9 +283,19 @@ impl Explainer {
         }
     }
 
+    /// Whether the bottle's setup can have ways out of its own: one of whole hosts has no routes at all.
+    pub(crate) fn has_setup_routes(&self) -> bool {
+        self.setup.is_some() && !self.allows_hosts()
+    }
+
     /// Whether a route is about TLS to this host and port.
-    pub(crate) fn knows_tls(&self, host: &str, port: u16) -> bool {
-        HostName::parse(host).is_ok_and(|host| self.agent.matcher.knows(Scheme::Https, &host, port))
+    pub(crate) fn knows_tls(&self, host: &HostName, port: u16, in_setup: bool) -> bool {
+        self.phase(in_setup).matcher.knows(Scheme::Https, host, port)
+    }
+
+    /// The routes that are in force: the setup's where it can have some.
+    fn phase(&self, in_setup: bool) -> &PhaseRoutes {
+        self.setup.as_ref().filter(|_| in_setup && self.has_setup_routes()).unwrap_or(&self.agent)
     }
 
     /// Whether whole hosts are allowed, since the bottle has a list of them and no route.

@@ -9,16 +9,50 @@ use bottle_types::host::HostPattern;
 use super::position::YamlTree;
 use super::positions::offset;
 use super::read::tree;
-use super::{BottleEntry, Manifest, Push, parse};
+use super::{BottleEntry, Egress, Manifest, Push, parse};
 use crate::registry::Preset;
+
+/// Whose ways out a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// The agent's, which the setup has, too.
+    Agent,
+    /// The setup's alone.
+    Setup,
+}
+
+impl Part {
+    /// Where its `egress` stands in a bottle.
+    fn keys(self, key: &'static str) -> Vec<&'static str> {
+        match self {
+            Self::Agent => vec!["egress", key],
+            Self::Setup => vec!["setup", "egress", key],
+        }
+    }
+
+    /// The same, as people write it.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Agent => "egress",
+            Self::Setup => "setup.egress",
+        }
+    }
+
+    fn of(self, bottle: &mut BottleEntry) -> Option<&mut Egress> {
+        match self {
+            Self::Agent => Some(&mut bottle.egress),
+            Self::Setup => bottle.setup.as_mut().map(|setup| &mut setup.egress),
+        }
+    }
+}
 
 /// A rule that can be added to a bottle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Addition {
-    /// The last of its routes.
-    Route(Box<Route>),
+    /// The last of the routes.
+    Route(Part, Box<Route>),
     /// A package manager's registries.
-    Preset(Preset),
+    Preset(Part, Preset),
     /// A whole host, in a bottle without routes.
     Host(HostPattern),
     /// A ref of this name that may be pushed.
@@ -37,13 +71,13 @@ pub(crate) fn add(text: &str, bottle: &str, addition: &Addition) -> Option<Strin
     let own = wanted.bottles.get_mut(&name)?;
     let spot = Spot { text, tree: tree(text).ok()?, bottle };
     let edited = match addition {
-        Addition::Route(route) => {
-            own.egress.routes.push((**route).clone());
-            spot.insert(&["egress", "routes"], &flow(route, text)?, &[])
+        Addition::Route(part, route) => {
+            part.of(own)?.routes.push((**route).clone());
+            spot.insert(&part.keys("routes"), &flow(route, text)?, &[])
         }
-        Addition::Preset(preset) => {
-            own.egress.presets.insert(*preset);
-            spot.insert(&["egress", "presets"], &spot.word(preset.name()), &[])
+        Addition::Preset(part, preset) => {
+            part.of(own)?.presets.insert(*preset);
+            spot.insert(&part.keys("presets"), &spot.word(preset.name()), &[])
         }
         Addition::Host(host) => {
             own.pipelock.api_allowlist.push(host.clone());
@@ -270,7 +304,10 @@ mod tests {
     }
 
     fn route() -> Addition {
-        Addition::Route(Box::new(Route::plain(HostPattern::parse("a.example").expect("a host"), &["POST"], &["/x"])))
+        Addition::Route(
+            Part::Agent,
+            Box::new(Route::plain(HostPattern::parse("a.example").expect("a host"), &["POST"], &["/x"])),
+        )
     }
 
     #[test]
@@ -312,11 +349,11 @@ mod tests {
     #[test]
     fn presets_and_hosts_are_words() {
         let text = "version: 1\nbottles:\n  default:\n    egress: { presets: [npm] }\n";
-        let lines = added(text, &Addition::Preset(Preset::Cargo)).expect("a list");
+        let lines = added(text, &Addition::Preset(Part::Agent, Preset::Cargo)).expect("a list");
         assert_eq!(lines, ["    egress: { presets: [npm, cargo] }"]);
         let text = "version: 1\nbottles:\n  default:\n    env: {}\n";
         assert_eq!(
-            added(text, &Addition::Preset(Preset::Pip)).expect("a mapping"),
+            added(text, &Addition::Preset(Part::Agent, Preset::Pip)).expect("a mapping"),
             ["    egress:", "      presets: [pip]"]
         );
     }

@@ -56,7 +56,7 @@ pub(crate) use check::keyscan;
 pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
-pub(crate) use edit::{Addition, add, flow};
+pub(crate) use edit::{Addition, Part, add, flow};
 pub use error::ManifestError;
 pub use extends::Extends;
 pub(crate) use model::ModelEndpoint;

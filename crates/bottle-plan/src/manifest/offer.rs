@@ -5,7 +5,7 @@
 use bottle_policy::route::Route;
 use bottle_policy::supervise::Request;
 
-use super::edit::{Addition, add, allows_hosts};
+use super::edit::{Addition, Part, add, allows_hosts};
 use super::parse;
 
 /// The manifest's text with what was asked for; none: nothing of it can be written there, or not without a person.
@@ -25,13 +25,16 @@ fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
         Request::RequestRoute { host, .. } if allows_hosts(&parse(text, "").ok()?, bottle) => {
             Addition::Host(host.clone())
         }
-        Request::RequestRoute { host, port, scheme, methods, paths, .. } => Addition::Route(Box::new(Route {
-            port: *port,
-            scheme: *scheme,
-            methods: methods.clone(),
-            paths: paths.clone(),
-            ..Route::plain(host.clone(), &[], &[])
-        })),
+        Request::RequestRoute { host, port, scheme, methods, paths, .. } => Addition::Route(
+            Part::Agent,
+            Box::new(Route {
+                port: *port,
+                scheme: *scheme,
+                methods: methods.clone(),
+                paths: paths.clone(),
+                ..Route::plain(host.clone(), &[], &[])
+            }),
+        ),
         Request::RequestPush { upstream, r#ref, .. } => {
             Addition::Ref { upstream: upstream.clone(), name: r#ref.as_str().to_owned() }
         }

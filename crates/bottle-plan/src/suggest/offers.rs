@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bottle_policy::conditions::Details;
 use bottle_policy::gate::RepoName;
 use bottle_policy::gate::refs::{RefRefusal, RefRules};
-use bottle_policy::matcher::Matcher;
+use bottle_policy::matcher::{Matcher, Target};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
-use bottle_types::host::HostPattern;
+use bottle_types::host::{HostName, HostPattern};
 use bottle_wire::push_report::PushedRef;
 use serde::Serialize;
 
 use super::refused::{self, Look, RunRefusals, SecretPlaces, UnroutedRequest, Withheld};
 use crate::explain::{ExplainError, Explainer, Unrouted};
 use crate::facts::HostFacts;
-use crate::manifest::{Addition, ManifestSource, add, flow};
+use crate::manifest::{Addition, ManifestSource, Part, add, flow};
 use crate::name::Name;
 use crate::plan::{self, MODEL_HOST};
 use crate::registry::Preset;
@@ -115,9 +116,9 @@ pub fn suggest(
 /// What is collected for one bottle.
 #[derive(Debug, Default)]
 struct BottleOffers {
-    presets: BTreeMap<Preset, usize>,
+    presets: BTreeMap<(Part, Preset), usize>,
     hosts: BTreeMap<String, usize>,
-    routes: BTreeMap<RouteHost, HostRequests>,
+    routes: BTreeMap<(Part, RouteHost), HostRequests>,
     refs: BTreeMap<(RepoName, String), usize>,
 }
 
@@ -139,8 +140,13 @@ impl BottleOffers {
                 why,
             ));
         }
-        let scheme = refused::scheme(request.port, explainer.knows_tls(&request.host, request.port));
-        let route = match explainer.unrouted(scheme, &request.host, request.port, &request.method, &request.path) {
+        let host = HostName::parse(&request.host).map_err(|error| withheld(&error))?;
+        let knows_tls = explainer.knows_tls(&host, request.port, request.in_setup);
+        let scheme = refused::scheme(request.port, knows_tls);
+        let details = Details::default();
+        let target =
+            Target { scheme, host: &host, port: request.port, method: &request.method, path: &request.path, details };
+        let route = match explainer.unrouted(target, request.in_setup) {
             Unrouted::Allowed => return Ok(()),
             Unrouted::Never(why) => return Err(withheld(&why)),
             Unrouted::Host(host) => {
@@ -153,11 +159,13 @@ impl BottleOffers {
         if let Some(why) = route.paths.iter().find_map(|path| look.refuses(path)) {
             return Err(Withheld::new(&format!("a {} to {}", method(&request.method), route.host), why));
         }
-        if let Some(preset) = preset_of(&route, request, facts) {
-            *self.presets.entry(preset).or_default() += count;
+        // A newer manifest may have none any more.
+        let part = if request.in_setup && explainer.has_setup_routes() { Part::Setup } else { Part::Agent };
+        if let Some(preset) = preset_of(target, facts) {
+            *self.presets.entry((part, preset)).or_default() += count;
             return Ok(());
         }
-        let key = (route.host.to_string(), route.port, !route.scheme.is_https());
+        let key = (part, (route.host.to_string(), route.port, !route.scheme.is_https()));
         let requests = self.routes.entry(key).or_default();
         requests.count += count;
         for path in route.paths {
@@ -191,9 +199,13 @@ impl BottleOffers {
         let mut offer = |rule: String, reason: String, addition| {
             all.offers.push(Offer { bottle: bottle.clone(), rule, reason, addition });
         };
-        for (preset, count) in self.presets {
+        for (&(part, preset), &count) in &self.presets {
+            if part == Part::Setup && self.presets.contains_key(&(Part::Agent, preset)) {
+                // What the agent may reach, the setup may, too.
+                continue;
+            }
             let reason = format!("{} of what {} fetches", requests(count), preset.name());
-            offer(format!("egress.presets: {}", preset.name()), reason, Addition::Preset(preset));
+            offer(format!("{}.presets: {}", part.prefix(), preset.name()), reason, Addition::Preset(part, preset));
         }
         for (host, count) in self.hosts {
             let Ok(pattern) = HostPattern::parse(&host) else { continue };
@@ -201,7 +213,7 @@ impl BottleOffers {
                 format!("{} to {host}; the bottle has no routes, so the whole host is allowed", requests(count));
             offer(format!("pipelock.api_allowlist: {host}"), reason, Addition::Host(pattern));
         }
-        for ((host, port, is_http), found) in self.routes {
+        for ((part, (host, port, is_http)), found) in self.routes {
             if found.paths.len() > MOST_PATHS {
                 let why = format!("{} paths of it were refused: write a route with a glob", found.paths.len());
                 all.withheld.push(Withheld::new(&host, why));
@@ -223,9 +235,9 @@ impl BottleOffers {
                 }
                 all.offers.push(Offer {
                     bottle: bottle.clone(),
-                    rule: format!("egress.routes: {rule}"),
+                    rule: format!("{}.routes: {rule}", part.prefix()),
                     reason,
-                    addition: Addition::Route(Box::new(route)),
+                    addition: Addition::Route(part, Box::new(route)),
                 });
             }
         }
@@ -253,19 +265,10 @@ fn method(text: &str) -> &str {
 
 /// The package manager whose registries the host's own configuration names, if the request is one to them: a preset is read-only, goes
 /// with the host's configuration, and tells the tool in the guest.
-fn preset_of(route: &Route, request: &UnroutedRequest, facts: &HostFacts) -> Option<Preset> {
-    let host = bottle_types::host::HostName::parse(&request.host).ok()?;
+fn preset_of(target: Target<'_>, facts: &HostFacts) -> Option<Preset> {
     Preset::ALL.into_iter().find(|preset| {
         let Ok(routes) = plan::preset_routes(*preset, facts) else { return false };
         let policy = RoutesPolicy { version: 1, routes, ..RoutesPolicy::default() };
-        let target = bottle_policy::matcher::Target {
-            scheme: route.scheme,
-            host: &host,
-            port: request.port,
-            method: &request.method,
-            path: &request.path,
-            details: bottle_policy::conditions::Details::default(),
-        };
         Matcher::new(&policy).is_ok_and(|matcher| matcher.decide(target).is_ok())
     })
 }

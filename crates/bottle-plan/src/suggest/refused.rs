@@ -27,6 +27,8 @@ pub struct RunRefusals {
     pub requests: Vec<Access>,
     /// The lines of `gate.jsonl`.
     pub pushes: Vec<PushedRef>,
+    /// The requests, by their ids, that came while the setup ran: what they lack is the setup's alone.
+    pub in_setup: BTreeSet<String>,
 }
 
 /// A refusal for which nothing is offered.
@@ -59,6 +61,7 @@ pub(super) struct UnroutedRequest {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) path: String,
+    pub(super) in_setup: bool,
 }
 
 /// A request by its lines at both doors: of whatever one of them says, the worst counts.
@@ -209,6 +212,7 @@ pub(super) fn requests(
             host: access.host.clone(),
             port: access.port,
             path: access.path.clone(),
+            in_setup: record.in_setup.contains(&access.id),
         };
         if request.method == "CONNECT" {
             let why =
