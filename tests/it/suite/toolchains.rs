@@ -13,8 +13,8 @@ const IMAGE: &str = "claude-bottle-test/clients:1";
 
 /// A trust store of one's own, as the reference says it, for a Java that does not take what the system trusts.
 const OWN_TRUST: &str = "test -e /tmp/trust.p12 || keytool -importcert -noprompt -alias claude-bottle -file /usr/local/share/ca-certificates/claude-bottle.crt \
-                         -keystore /tmp/trust.p12 -storetype PKCS12 -storepass changeit; export JAVA_TOOL_OPTIONS=\
-                         '-Djavax.net.ssl.trustStore=/tmp/trust.p12 -Djavax.net.ssl.trustStorePassword=changeit' && ";
+                         -keystore /tmp/trust.p12 -storetype PKCS12 -storepass changeit; export JAVA_TOOL_OPTIONS=\"$JAVA_TOOL_OPTIONS \
+                         -Djavax.net.ssl.trustStore=/tmp/trust.p12 -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword=changeit\" && ";
 
 /// A client's name, what it does, and what it then prints.
 fn clients(port: &str) -> Vec<(&'static str, String, &'static str)> {
