@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use bottle_plan::facts::{Ci, JobStart};
-use bottle_plan::manifest;
+use bottle_plan::manifest::{self, ManifestSource};
 use bottle_types::git::ObjectId;
 
 use super::asked::payload;
@@ -124,6 +124,19 @@ fn as_text(name: String, bytes: Vec<u8>) -> Result<(String, String), Failure> {
         Ok(text) => Ok((name, text)),
         Err(_) => Err(Failure::input(format_args!("{name} is not UTF-8 text"))),
     }
+}
+
+/// Says that the file in the working tree is another than the base branch's, whose rules a run goes by: somebody may just have edited it.
+pub(super) fn edited(source: &ManifestSource, base: Option<&Base>, dir: &Path) -> Option<String> {
+    let base = base.filter(|base| base.has_commit())?;
+    let name = source.name();
+    let there = std::fs::read(dir.join(name)).ok()?;
+    (there != source.text().as_bytes()).then(|| {
+        format!(
+            "{name} in this directory is another than the one of {}, by which runs go: commit it, or try it with `--manifest {name}`",
+            base.name()
+        )
+    })
 }
 
 pub(super) async fn find_manifest(

@@ -87,7 +87,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let options = options(args, dry_run, resumed)?;
     let planning = Planning { task, manifest, facts, options, checkout, base };
-    let (plan, attached) = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
+    let (mut plan, attached) = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
+    if planning.facts.ci.is_none() && args.manifest.is_none() {
+        plan.notes.extend(rules::edited(&source, planning.base.as_ref(), &directory(args)));
+    }
     Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: source, forge })))
 }
 

@@ -1,6 +1,6 @@
 //! Bad input: each has its documented exit code and one clear message. Needs no engine.
 
-use bottle_testkit::{World, said};
+use bottle_testkit::{World, said, sh};
 
 use crate::RUNNER;
 
@@ -194,6 +194,29 @@ fn a_good_manifest_plans() {
     world.write("claude-bottle.yml", GOOD);
     let output = world.runner().args(["plan", "--task", "say hello"]).output().expect("the runner");
     assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn a_manifest_that_was_edited_and_not_committed_is_said_to_be_another() {
+    let world = World::new(RUNNER);
+    let path = world.write("claude-bottle.yml", GOOD);
+    let here = world.path("").display().to_string();
+    let git = |args: &[&str]| {
+        sh(&[&["git", "-C", &here, "-c", "user.name=a", "-c", "user.email=a@example.org"], args].concat())
+    };
+    git(&["init", "-q"]);
+    git(&["add", "claude-bottle.yml"]);
+    git(&["commit", "-q", "-m", "Rules"]);
+    let plan = |args: &[&str]| {
+        let output = world.runner().args(["plan", "--task", "say hello"]).args(args).output().expect("the runner");
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    };
+    let told = "claude-bottle.yml in this directory is another than the one of HEAD";
+    assert!(!plan(&[]).contains(told));
+    std::fs::write(path, format!("{GOOD}credentials: {{}}\n")).expect("a manifest");
+    assert!(plan(&[]).contains(told));
+    assert!(!plan(&["--manifest", "claude-bottle.yml"]).contains(told));
 }
 
 #[test]

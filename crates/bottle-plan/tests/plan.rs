@@ -331,6 +331,24 @@ fn presets_of_a_company() {
 }
 
 #[test]
+fn what_a_preset_opens_beside_a_route_with_a_credential_is_said() {
+    let with = |paths: &str| {
+        let text = format!(
+            "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm]\n      routes:\n        \
+             - {{ host: npm.example.org, paths: [{paths}], auth: {{ bearer: NPM_TOKEN }} }}\n"
+        );
+        let npm = registry::npm(r#"{"registry": "https://npm.example.org/npm/"}"#, "", None);
+        let facts = HostFacts { registries: BTreeMap::from([(Preset::Npm, npm)]), ..facts() };
+        let notes = plan(&Task::text("Fix it"), &manifest(&text), &facts, &Options::default()).expect("a plan").notes;
+        notes.into_iter().find(|note| note.starts_with("a preset opens"))
+    };
+    let told = "a preset opens /npm/** of npm.example.org, too, to be read without the credential of the route for /npm/@corp/**";
+    assert_eq!(with("/npm/@corp/**").as_deref(), Some(told));
+    assert_eq!(with("/npm/**"), None);
+    assert_eq!(with("/**"), None);
+}
+
+#[test]
 fn another_image_replayed_without_leaving() {
     let mut text = fixture("good/manifest/small.yml");
     text.push_str("    image: registry.example.org/team/build:3\n    env: { PRICE: \"5$ or $${X}\", EMPTY: \"\" }\n");

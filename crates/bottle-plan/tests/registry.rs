@@ -47,6 +47,15 @@ fn npm_has_a_registry_and_one_for_each_scope() {
     assert_eq!(places(&crossed_out), ["main https://npm.example.org/ (npm config `registry`)"]);
     assert!(crossed_out.expect("an answer").left_out[0].contains("stays on the host"));
     assert!(problem(registry::npm("npm error", "", None)).contains("gave no JSON"));
+    // As npm 10 and 11 print a login: the key, and no value.
+    let logins = "//npm.example.org/repo/:_authToken = (protected)\n//other.example.org/:_authToken = (protected)\n";
+    let answer = registry::npm(r#"{"registry": "https://npm.example.org/repo/"}"#, logins, None).expect("an answer");
+    assert_eq!(answer.left_out.len(), 1, "{:?}", answer.left_out);
+    assert!(
+        answer.left_out[0].starts_with("npm's login for npm.example.org/repo stays on the host"),
+        "{:?}",
+        answer.left_out
+    );
 }
 
 #[test]

@@ -49,7 +49,7 @@ record_files! {
     Outputs "outputs.jsonl": "what became of each output: a line before each write at the forge (`begun`) and a line behind it (`done`, `failed`), or why it was not written (`refused`); missing if the agent asked for none",
     Answer "answer.json": "the agent's answer in one line of JSON, as its `outputs.json` asks for it; missing if it gave none that may go out",
     Findings "findings.sarif": "the agent's findings about the code as SARIF 2.1.0; missing if it reported none that may go out",
-    Budget "budget.jsonl": "one line per paid request to the model: model, tokens, US dollars if the model has a price; `estimated` if the reply was cut off",
+    Budget "budget.jsonl": "one line per request to the model, paid or replayed, in the order of the calls: model, tokens, US dollars if the model has a price; `estimated` if the reply was cut off",
     Cassette "cassette.jsonl": "the model's replies, see [cassettes](cassettes.md)",
     DoorLog "compose.log": "the output of the containers, or sandboxes, with times, each line with the name of its door or its service",
     Plan "plan.json": "everything that was decided before the start; no secret value",

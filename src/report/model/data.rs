@@ -1,6 +1,6 @@
 //! The data of a run: one typed value made of the record's files and of the events with their times.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use bottle_policy::budget::Entry;
@@ -104,6 +104,8 @@ pub(in crate::report) struct FindingRow {
     pub(in crate::report) commit: String,
     pub(in crate::report) path: String,
     pub(in crate::report) line: Option<u64>,
+    /// Of the bytes, in hex, where an exemption may name them.
+    pub(in crate::report) sha256: String,
 }
 
 /// What the agent asked for, and when that was decided.
@@ -131,6 +133,8 @@ pub(in crate::report) struct Call {
     pub(in crate::report) cache_read: u64,
     pub(in crate::report) output: u64,
     pub(in crate::report) estimated: bool,
+    /// Answered from a cassette: its cost is what it would have been.
+    pub(in crate::report) replayed: bool,
     pub(in crate::report) cost: Option<f64>,
 }
 
@@ -266,6 +270,8 @@ fn proposals(events: &[TimedEvent], texts: &mut Texts<'_>) -> Vec<AskedFor> {
 fn calls(entries: Vec<Entry>, access: &[Access], turns: &[Turn], texts: &Texts<'_>) -> Vec<Call> {
     let times: HashMap<&str, i64> =
         access.iter().filter_map(|line| Some((line.id.as_str(), super::millis(&line.time)?))).collect();
+    let replayed: HashSet<&str> =
+        access.iter().filter(|line| line.verdict == AccessVerdict::Replay).map(|line| line.id.as_str()).collect();
     let mut begun: Vec<(i64, usize)> = turns
         .iter()
         .enumerate()
@@ -285,6 +291,7 @@ fn calls(entries: Vec<Entry>, access: &[Access], turns: &[Turn], texts: &Texts<'
             cache_read: entry.tokens.cache_read,
             output: entry.tokens.output,
             estimated: entry.estimated,
+            replayed: replayed.contains(entry.id.as_str()),
             cost: entry.cost_usd,
         }
     });
@@ -304,6 +311,7 @@ fn pushes(pushed: Vec<PushedRef>, edits: &[Edit], texts: &mut Texts<'_>) -> Vec<
             commit: finding.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
             path: texts.short(&finding.path, NAME_BYTES),
             line: finding.line,
+            sha256: texts.short(finding.sha256.as_deref().unwrap_or_default(), NAME_BYTES),
         });
         Push {
             findings: findings.collect(),

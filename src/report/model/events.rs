@@ -73,19 +73,16 @@ pub(crate) fn read(dir: &Path) -> Result<RecordedEvents, state::RowError> {
 pub(crate) fn requests_in(phase: Phase, dir: &Path, requests: &[Access]) -> Result<BTreeSet<String>, state::RowError> {
     let Some(recorded) = read_file(dir)? else { return Ok(BTreeSet::new()) };
     let mut spans: Vec<(i64, i64)> = vec![];
-    let mut is_open = false;
     for (at, event) in &recorded.events {
-        match event {
-            RunEvent::Phase { phase: next } => {
-                is_open = *next == phase;
-                spans.extend(is_open.then_some((*at, i64::MAX)));
-            }
-            RunEvent::Finished { .. } => is_open = false,
+        let next = match event {
+            RunEvent::Phase { phase } => Some(*phase),
+            RunEvent::Finished { .. } => None,
             _ => continue,
+        };
+        if let Some((_, end)) = spans.last_mut().filter(|(_, end)| *end == i64::MAX) {
+            *end = *at;
         }
-        if let Some(span) = spans.last_mut().filter(|span| !is_open && span.1 == i64::MAX) {
-            span.1 = *at;
-        }
+        spans.extend((next == Some(phase)).then_some((*at, i64::MAX)));
     }
     let is_in = |access: &&Access| {
         millis(&access.time).is_some_and(|time| spans.iter().any(|(from, to)| (*from..*to).contains(&time)))

@@ -1,9 +1,10 @@
 //! What the flags of `show` ask for, each as rows for JSON and as lines for people.
 
+use bottle_types::door::Door;
 use serde::Serialize;
 
 use super::page::{Page, padded};
-use super::summary::{ProposalRow, PushRow, RefusedRow, Spending, has_passed, is_refusal, word};
+use super::summary::{ProposalRow, PushRow, RefusedRow, Spending, has_passed, is_refusal, short, word};
 use super::text::colour;
 use super::{RunView, count, span, thousands};
 use crate::report::ProposalStatus;
@@ -386,13 +387,27 @@ fn refused(page: &mut Page, rows: &RefusedRows) {
     if rows.doors.is_empty() && rows.pushes.is_empty() && rows.proposals.is_empty() {
         page.line(&[("", "  nothing")]);
     }
-    for row in &rows.doors {
+    // What the gate said is told of each push, with more.
+    let is_told = |row: &&RefusedRow| row.door == Door::GitGate.name() && !rows.pushes.is_empty();
+    for row in rows.doors.iter().filter(|row| !is_told(row)) {
         page.line(&[("35", "⊘ "), ("", &padded(&row.door, 10)), ("", &row.what)]);
     }
     for push in &rows.pushes {
-        page.line(&[("31", "✗ "), ("", "push of "), ("", &push.r#ref), ("", " to "), ("", &push.repo)]);
+        page.line(&[
+            ("31", "✗ "),
+            ("", "push of "),
+            ("", &push.r#ref),
+            ("", " to "),
+            ("", &push.repo),
+            ("", ": "),
+            ("", &push.end()),
+        ]);
         for why in &push.why {
             page.line(&[("", "    "), ("", why)]);
+        }
+        for finding in &push.findings {
+            let bytes = if finding.sha256.is_empty() { String::new() } else { format!(", sha256 {}", finding.sha256) };
+            page.line(&[("", "      "), ("2", "commit "), ("2", short(&finding.commit)), ("2", &bytes)]);
         }
     }
     for row in &rows.proposals {

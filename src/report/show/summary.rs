@@ -92,7 +92,9 @@ pub(crate) struct Spending {
     pub(in crate::report) output: u64,
     /// All tokens.
     pub(in crate::report) tokens: u64,
-    /// US dollars of the calls whose model has a price.
+    /// Calls that a cassette has answered: nothing was paid for them.
+    pub(in crate::report) replayed: u64,
+    /// US dollars of the calls whose model has a price, those that were replayed too.
     pub(in crate::report) cost_usd: f64,
     /// Calls to models that have none.
     pub(in crate::report) unpriced: u64,
@@ -103,6 +105,7 @@ impl Spending {
         let sum = |one: &mut u64, more: u64| *one = one.saturating_add(more);
         sum(&mut self.calls, 1);
         sum(&mut self.estimated, u64::from(call.estimated));
+        sum(&mut self.replayed, u64::from(call.replayed));
         sum(&mut self.input, call.input);
         sum(&mut self.cache_write, call.cache_write);
         sum(&mut self.cache_read, call.cache_read);
@@ -163,6 +166,37 @@ pub(super) struct PushRow {
     pub(super) new: String,
     pub(super) commits: u64,
     pub(super) why: Vec<String>,
+    pub(super) findings: Vec<PushFindingRow>,
+    /// The commit of a later push of the same ref that passed, after one that did not.
+    pub(super) passed_later: Option<String>,
+}
+
+impl PushRow {
+    /// What became of a push that did not pass.
+    pub(super) fn end(&self) -> String {
+        match &self.passed_later {
+            Some(commit) => {
+                format!("nothing of it reached upstream; a later push of the ref passed ({})", short(commit))
+            }
+            None => "nothing of it reached upstream".to_owned(),
+        }
+    }
+}
+
+/// What the gate found in a push.
+#[derive(Debug, Serialize)]
+pub(super) struct PushFindingRow {
+    pub(super) rule: String,
+    pub(super) path: String,
+    pub(super) line: Option<u64>,
+    pub(super) commit: String,
+    /// Of the bytes, in hex, where an exemption may name them.
+    pub(super) sha256: String,
+}
+
+/// The beginning of a commit's id.
+pub(super) fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
 }
 
 #[derive(Debug, Serialize)]
@@ -226,7 +260,7 @@ impl RunView {
             tools: self.tools(),
             requests: self.request_rows(),
             refused: self.refused(&events),
-            pushes: self.data.pushes.iter().map(push_row).collect(),
+            pushes: push_rows(&self.data.pushes),
             proposals: proposal_rows(&events),
             offer: asked::offer(&events).map(text),
             checks: check_rows(&events),
@@ -430,6 +464,16 @@ fn outcome_row(events: &[RunEvent]) -> Option<OutcomeRow> {
     })
 }
 
+fn push_rows(pushes: &[Push]) -> Vec<PushRow> {
+    let row = |(at, push): (usize, &Push)| {
+        let is_same = |other: &&Push| (&other.repo, &other.r#ref) == (&push.repo, &push.r#ref);
+        let mut later = pushes[at + 1..].iter().filter(is_same).filter(|_| !push.verdict.has_passed());
+        let passed = later.find(|other| other.verdict.has_passed());
+        PushRow { passed_later: passed.map(|other| other.new.clone()), ..push_row(push) }
+    };
+    pushes.iter().enumerate().map(row).collect()
+}
+
 /// Why a push did not pass: the gate's reasons, then what was found.
 fn push_row(push: &Push) -> PushRow {
     let found = push.findings.iter().map(|finding| {
@@ -444,6 +488,18 @@ fn push_row(push: &Push) -> PushRow {
         new: push.new.clone(),
         commits: push.commits,
         why: push.reasons.iter().map(|reason| reason.head.clone()).chain(found).collect(),
+        findings: push
+            .findings
+            .iter()
+            .map(|finding| PushFindingRow {
+                rule: finding.rule.clone(),
+                path: finding.path.clone(),
+                line: finding.line,
+                commit: finding.commit.clone(),
+                sha256: finding.sha256.clone(),
+            })
+            .collect(),
+        passed_later: None,
     }
 }
 

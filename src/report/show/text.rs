@@ -1,7 +1,9 @@
 //! A run's one screen.
 
+use bottle_types::door::Door;
+
 use super::page::Page;
-use super::summary::{CheckRow, RequestRow, RunState, RunSummary, has_passed, is_refusal};
+use super::summary::{CheckRow, RefusedRow, RequestRow, RunState, RunSummary, has_passed, is_refusal};
 use super::{count, span, thousands};
 use crate::report::ProposalStatus;
 
@@ -91,6 +93,11 @@ impl RunSummary {
         text.push_str(&of(self.limits.tokens.map(thousands)));
         text.push_str(&format!(", {:.2} US dollars", spent.cost_usd));
         text.push_str(&of(self.limits.cost_usd.map(|cost| format!("{cost}"))));
+        if spent.replayed > 0 && spent.replayed == spent.calls {
+            text.push_str(" by the list; replayed, so nothing was paid");
+        } else if spent.replayed > 0 {
+            text.push_str(&format!(", {} of {} calls replayed, so not paid", spent.replayed, spent.calls));
+        }
         if spent.unpriced > 0 {
             text.push_str(&format!(", {} calls without a price", spent.unpriced));
         }
@@ -102,8 +109,18 @@ impl RunSummary {
         rows(page, &title, &self.refused, |row| {
             vec![("35", "⊘ "), ("", row.door.as_str()), ("", ": "), ("", row.what.as_str())]
         });
-        if !self.refused.is_empty() {
-            let offer = format!("what would let it pass: bottle-runner suggest {}", self.slug);
+        let pushes = || self.pushes.iter().filter(|push| !push.verdict.has_passed());
+        if let Some(last) = pushes().next_back() {
+            page.line(&[("2", "  "), ("2", &last.end())]);
+        }
+        if pushes().any(|push| !push.findings.is_empty()) {
+            let found = "replace a key that is real: the agent has seen it; to exempt it: --refused";
+            page.line(&[("2", "  "), ("2", found)]);
+        }
+        // What a scan found is never offered.
+        let is_request = |row: &RefusedRow| row.door != Door::GitGate.name();
+        if self.refused.iter().any(is_request) || pushes().any(|push| push.findings.is_empty()) {
+            let offer = format!("what a rule would let pass: bottle-runner suggest {}", self.slug);
             page.line(&[("2", "  "), ("2", &offer)]);
         }
     }

@@ -9,7 +9,7 @@ use bottle_types::reason::Reason;
 
 use super::url::{UrlError, UrlParts};
 use super::{Explainer, Explanation, PhaseRoutes, Verdict};
-use crate::manifest::flow;
+use crate::manifest::{Part, flow};
 
 /// A request that is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Explainer {
             }
             _ => {
                 told.why.push(denied.message.clone());
-                told.change.push(self.for_an_odd_path(target));
+                told.change.push(self.for_an_odd_path(phase, target));
                 return told;
             }
         }
@@ -171,35 +171,39 @@ impl Explainer {
         if told.why.is_empty() {
             told.why.push(match phase.routes.is_empty() {
                 true => format!("no rule of the bottle `{}` is about {}", self.bottle(), target.host),
+                false if phase.routes.len() == 1 => format!("the only route is not about {}", target.host),
                 false => format!("none of the {} routes is about {}", phase.routes.len(), target.host),
             });
         }
-        let route = denied.missing.as_ref().and_then(|missing| route_of(missing, target.details.websocket));
-        if let Some(rule) = route.as_ref().and_then(|route| flow(route, "")) {
-            told.change.push(match self.allows_hosts() {
-                true => format!("add {} to bottles.{}.pipelock.api_allowlist", target.host, self.bottle()),
-                false => format!("add to bottles.{}.egress.routes: - {rule}", self.bottle()),
-            });
-            told.change.extend(self.by_a_grant(denied.missing.as_ref(), target));
-        }
-        let setup = self.setup.as_ref().filter(|setup| !std::ptr::eq(*setup, phase));
-        if let Some(setup) = setup
+        let part = self.part(phase);
+        if let Some(setup) = self.setup.as_ref().filter(|_| part == Part::Agent)
             && let Some(route) = setup.matcher.decide(target).ok().and_then(|index| setup.routes.get(index))
         {
             told.change
                 .push(format!("none is needed while the setup runs: {} allows it then", self.rule_of_route(route)));
         }
+        let route = denied.missing.as_ref().and_then(|missing| route_of(missing, target.details.websocket));
+        if let Some(rule) = route.as_ref().and_then(|route| flow(route, "")) {
+            told.change.push(match self.allows_hosts() {
+                true => format!("add {} to bottles.{}.pipelock.api_allowlist", target.host, self.bottle()),
+                false => format!("add to bottles.{}.{}.routes: - {rule}", self.bottle(), part.prefix()),
+            });
+            // Who asks for a route is the agent, and the setup has ended by then.
+            if part == Part::Agent {
+                told.change.extend(self.by_a_grant(denied.missing.as_ref(), target));
+            }
+        }
         told
     }
 
     /// What helps a path that can be read in more than one way: a route that names it, if it has no escape, which a manifest's can't have.
-    fn for_an_odd_path(&self, target: Target<'_>) -> String {
+    fn for_an_odd_path(&self, phase: &PhaseRoutes, target: Target<'_>) -> String {
         let host = HostPattern::Exact(target.host.clone());
         let port = Some(target.port).filter(|port| *port != target.scheme.port());
         let route = Route { port, scheme: target.scheme, ..Route::plain(host, &[target.method], &[target.path]) };
         let allows = self.matcher(vec![route.clone()]).is_some_and(|matcher| matcher.decide(target).is_ok());
         match flow(&route, "").filter(|_| allows && !target.path.contains('%')) {
-            Some(rule) => format!("add to bottles.{}.egress.routes: - {rule}", self.bottle()),
+            Some(rule) => format!("add to bottles.{}.{}.routes: - {rule}", self.bottle(), self.part(phase).prefix()),
             None => "nothing in a manifest: the path can be asked for in its plain form".to_owned(),
         }
     }
@@ -230,6 +234,11 @@ impl Explainer {
         }
         let lacks = parts.iter().enumerate().filter(|(index, _)| !allows(Some(*index)));
         lacks.map(|(_, (name, _))| *name).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Whose routes these are.
+    fn part(&self, phase: &PhaseRoutes) -> Part {
+        if std::ptr::eq(&self.agent, phase) { Part::Agent } else { Part::Setup }
     }
 
     /// Who would grant the missing rule to an agent that asks for it.

@@ -49,6 +49,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let model = model(bottle)?;
     let reach = |egress: &Egress, notes: &mut _| {
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
+        presets.note_beside(&egress.routes, notes);
         // A server's goes first: no other takes what it is about. Then the manifest's own: one of them may have the credential that a preset's host asks for.
         let servers: Vec<Route> = agent.mcp_routes().collect();
         let routes = [&servers[..], &egress.routes, &presets.routes].concat();

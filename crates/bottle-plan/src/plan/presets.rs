@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use bottle_policy::inclusion::path_within;
 use bottle_policy::route::Route;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -62,6 +63,28 @@ impl Presets {
             all.plans.push(PresetPlan { preset: *preset, registries: registries.collect() });
         }
         Ok(all)
+    }
+
+    /// Says where a preset opens more of a host than the route that somebody has written for it, with its credential.
+    pub(super) fn note_beside(&self, written: &[Route], notes: &mut Vec<String>) {
+        for preset in &self.routes {
+            let is_same = |own: &&Route| {
+                own.auth.is_some()
+                    && own.scheme == preset.scheme
+                    && own.port == preset.port
+                    && own.host.covers(&preset.host)
+            };
+            let is_more = |own: &&Route| preset.paths.iter().any(|path| !path_within(path, &own.paths));
+            let own = written.iter().find(is_same).filter(is_more);
+            notes.extend(own.map(|own| {
+                format!(
+                    "a preset opens {} of {}, too, to be read without the credential of the route for {}",
+                    preset.paths.join(", "),
+                    preset.host,
+                    own.paths.join(", ")
+                )
+            }));
+        }
     }
 
     /// The tool's own configuration, in the guest.

@@ -1,5 +1,7 @@
 //! npm: `npm config list`, and the project's own `.npmrc`.
 
+use std::collections::BTreeSet;
+
 use super::{NoAnswer, Registries, Role, ToolAnswer};
 
 /// Reads `npm config list --json`, `npm config list` (which alone tells what the first leaves out because there is a
@@ -21,8 +23,10 @@ pub fn read(json: &str, list: &str, project: Option<&str>) -> ToolAnswer {
             setting(&mut all, key, value, "npm config");
         }
     }
+    let mut logins = BTreeSet::new();
     for line in list.lines() {
         let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else { continue };
+        logins.extend(login_of(key));
         if key != "registry" && !key.ends_with(":registry") {
             continue;
         }
@@ -43,5 +47,18 @@ pub fn read(json: &str, list: &str, project: Option<&str>) -> ToolAnswer {
             setting(&mut all, key.trim(), value.trim().trim_matches('"'), "the base branch's .npmrc,");
         }
     }
+    // Only what the guest will ask: a login for another registry is none of its.
+    logins.retain(|place| all.found.iter().any(|registry| registry.url.to_string().contains(place.as_str())));
+    all.left_out.extend(logins.into_iter().map(|place| {
+        format!(
+            "npm's login for {place} stays on the host: if the registry asks for it, declare a route to its host with `auth` under egress.routes"
+        )
+    }));
     all.or_nothing("npm", hint)
+}
+
+/// The registry of a setting such as `//npm.example.org/repo/:_authToken`.
+fn login_of(key: &str) -> Option<String> {
+    let (place, setting) = key.strip_prefix("//")?.rsplit_once("/:")?;
+    matches!(setting, "_authToken" | "_auth" | "_password" | "username" | "certfile").then(|| place.to_owned())
 }

@@ -9,7 +9,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
+use crate::plan::{BottlePlan, Bring, PresetPlan, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -182,11 +182,7 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     for route in &plan.policies.routes.routes {
         out.more(&format!("route {}", line_of(route)));
     }
-    for preset in &plan.presets {
-        for registry in &preset.registries {
-            out.more(&format!("preset {}: {}  (from {})", preset.preset.name(), registry.url, registry.from));
-        }
-    }
+    presets(out, &plan.presets);
     let pipelock = &plan.policies.pipelock;
     for host in &pipelock.api_allowlist {
         out.more(&format!("host {host}, any method and path"));
@@ -231,6 +227,15 @@ fn service(out: &mut Page, index: usize, service: &ServicePlan) {
     out.more(&format!("ready within {}: {health}", service.time));
 }
 
+/// Each registry of these, and the setting of the host that it comes from.
+fn presets(out: &mut Page, presets: &[PresetPlan]) {
+    for preset in presets {
+        for registry in &preset.registries {
+            out.more(&format!("preset {}: {}  (from {})", preset.preset.name(), registry.url, registry.from));
+        }
+    }
+}
+
 /// The commands before the agent, and the ways out that are theirs alone.
 fn setup(out: &mut Page, plan: &BottlePlan) {
     let Some(setup) = &plan.setup else { return };
@@ -241,6 +246,7 @@ fn setup(out: &mut Page, plan: &BottlePlan) {
     for route in setup.routes.routes.iter().filter(|route| !plan.policies.routes.routes.contains(route)) {
         out.more(&format!("route {}, closed before the agent starts", line_of(route)));
     }
+    presets(out, &setup.presets);
     out.more(&format!("within {}", setup.time));
     if let Some(cache) = &setup.cache {
         let locks: Vec<&str> = cache.lock_files.keys().map(String::as_str).collect();
@@ -314,6 +320,8 @@ fn credentials(out: &mut Page, plan: &BottlePlan) {
     }
     if plan.secrets.is_empty() {
         out.entry("secrets", "none");
+    } else {
+        out.more("none of them is in the guest, which has a placeholder for what a route adds");
     }
 }
 
