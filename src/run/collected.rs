@@ -294,7 +294,12 @@ fn gate_cases(gate: &[u8], events: &Events) {
             },
             ..Case::passed(
                 Suite::Gate,
-                format!("{} (push {})", push.r#ref, at + 1),
+                format!(
+                    "{} (push {}{})",
+                    push.r#ref,
+                    at + 1,
+                    if refused && made_good { ", refused; a later one passed" } else { "" }
+                ),
                 Duration::from_millis(push.ms.total),
             )
         });
