@@ -66,7 +66,8 @@ impl GuestInputs {
     pub(crate) fn plant(&mut self, plan: &BottlePlan, secrets: &Secrets) -> Result<(), Failure> {
         for secret in &plan.secrets {
             let SecretSource::Canary(path) = &secret.source else { continue };
-            let (value, _) = secrets.value(&secret.name).ok_or_else(|| Failure::machine("the run has made no canary"))?;
+            let (value, _) =
+                secrets.value(&secret.name).ok_or_else(|| Failure::machine("the run has made no canary"))?;
             let line = [b"https://deploy:".as_slice(), value.expose(), b"@", CANARY_SERVER.as_bytes(), b"\n"].concat();
             self.files = std::mem::take(&mut self.files).file(path, plan.guest.uid, 0o600, line);
         }

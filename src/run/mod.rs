@@ -12,6 +12,7 @@
 
 mod artifacts;
 mod cache;
+mod canary;
 mod canary_push;
 mod checks;
 mod claimed;

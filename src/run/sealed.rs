@@ -77,9 +77,7 @@ async fn self_test(bottle: &dyn Bottle, context: RunContext<'_>) -> Result<(), F
     }
     let mut exec = Exec::guest(argv).in_dir("/");
     exec.stdin = canarys_push(plan, &inputs.secrets)?;
-    let done = finish(bottle, exec, SELFTEST_TIMEOUT)
-        .await
-        .map_err(|error| broken(&error.to_string()))?;
+    let done = finish(bottle, exec, SELFTEST_TIMEOUT).await.map_err(|error| broken(&error.to_string()))?;
     let (mut holes, mut leaks) = (vec![], vec![]);
     let mut tried = 0;
     for line in String::from_utf8_lossy(&done.stdout).lines() {

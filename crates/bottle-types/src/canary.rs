@@ -15,4 +15,3 @@ pub const SELF_TEST_REF: &str = "refs/heads/self-test";
 
 /// The tool of the MCP server that the self-test calls, and that does nothing.
 pub const SELF_TEST_TOOL: &str = "self_test";
-

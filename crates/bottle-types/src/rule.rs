@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn the_canary_is_a_secret_and_no_format() {
         assert!(Rule::known_secret(&SecretName::canary()).is_canary());
-        for other in ["BOTTLE_CANARY", "known-secret:BOTTLE_CANARY_2", "known-secret:API_KEY", "unreadable:BOTTLE_CANARY"] {
+        for other in
+            ["BOTTLE_CANARY", "known-secret:BOTTLE_CANARY_2", "known-secret:API_KEY", "unreadable:BOTTLE_CANARY"]
+        {
             assert!(!Rule::from(other).is_canary(), "{other}");
         }
     }

@@ -195,12 +195,15 @@ mod tests {
 
     #[test]
     fn only_the_refusal_of_this_secret_is_one() {
-        let refusal = |error: &str, rule: &str| format!("{HTTP}{{\"error\":\"{error}\",\"message\":\"\",\"rule\":\"{rule}\"}}");
+        let refusal =
+            |error: &str, rule: &str| format!("{HTTP}{{\"error\":\"{error}\",\"message\":\"\",\"rule\":\"{rule}\"}}");
         assert!(judge(Speech::Http, &refusal("dlp", RULE)).is_ok());
         let git = format!("0030\u{2}git-gate: refused x: {RULE} at secret\n001fng {REF} pre-receive hook declined\n");
         assert!(judge(Speech::Git, &git).is_ok());
         let mcp = |text: &str, is_error: bool| {
-            format!("HTTP/1.1 200 OK\r\n\r\ndata: {{\"result\":{{\"content\":[{{\"text\":\"{text}\"}}],\"isError\":{is_error}}}}}")
+            format!(
+                "HTTP/1.1 200 OK\r\n\r\ndata: {{\"result\":{{\"content\":[{{\"text\":\"{text}\"}}],\"isError\":{is_error}}}}}"
+            )
         };
         assert!(judge(Speech::Mcp, &mcp(RULE, true)).is_ok());
         for (speech, answer) in [

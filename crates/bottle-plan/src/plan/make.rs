@@ -402,6 +402,9 @@ impl Policies {
     fn knowing(mut self, secrets: &[SecretPlan]) -> Self {
         let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();
         self.pipelock.secrets.clone_from(&known);
+        // That door may know no credential.
+        let open_nothing = secrets.iter().filter(|secret| matches!(secret.source, SecretSource::Canary(_)));
+        self.supervise.secrets = open_nothing.map(|secret| secret.name.clone()).collect();
         self.gate.secrets = known;
         self
     }

@@ -25,7 +25,8 @@ const MAX_PUSH_BYTES: u64 = 64 << 10;
 
 /// The upstream that stands for none.
 pub(super) fn upstream() -> Result<Upstream, String> {
-    let url = UpstreamUrl::parse(&format!("https://{SELF_TEST_HOST}/nowhere.git")).map_err(|error| error.to_string())?;
+    let url =
+        UpstreamUrl::parse(&format!("https://{SELF_TEST_HOST}/nowhere.git")).map_err(|error| error.to_string())?;
     let (refs, most) = (vec![SELF_TEST_REF.to_owned()], ByteSize(MAX_PUSH_BYTES));
     let push = PushRules { refs, max_blob_bytes: most, max_push_bytes: most, ..PushRules::default() };
     RefRules::new(&push).map_err(|error| error.to_string())?;
