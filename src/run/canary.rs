@@ -22,8 +22,8 @@ pub(super) fn tell(plan: &BottlePlan, (requests, pushes, proposals): (&[u8], &[u
     let places = seen(plan, requests, pushes, proposals);
     if let (Some(file), Some(list)) = (file, listed(&places)) {
         events.warn(format!(
-            "something in the guest tried to send the canary, a secret that nobody has any use for: {list}. It was refused each time. The \
-             canary is planted in {file}; whoever sends it was looking for credentials, so read what the agent did and what it had read"
+            "something in the guest tried to send the canary of {file}, a secret that nobody has any use for, and was refused: {list}; read \
+             what the agent had read before"
         ));
     }
 }

@@ -11,7 +11,7 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{CheckoutFacts, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
+use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, Policies, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
@@ -999,12 +999,38 @@ fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
         Options { publish: Some("/records/one".to_owned()), backend: Some(Backend::Docker), ..Options::default() };
     let plan = plan(&task, &full, &facts(), &options).expect("a plan");
     assert!(plan.policies.routes.routes.is_empty() && plan.verify.commands.is_empty() && plan.skills.is_empty());
+    let credentials = plan.secrets.iter().filter(|secret| !matches!(secret.source, SecretSource::Canary(_)));
     assert!(
-        plan.secrets.iter().all(|secret| secret.used_by.iter().all(|by| by.starts_with("git upstream "))),
+        credentials.flat_map(|secret| &secret.used_by).all(|by| by.starts_with("git upstream ")),
         "{:?}",
         plan.secrets
     );
     assert!(!plan.notes.iter().any(|note| note.contains("no route leads to the model")), "{:?}", plan.notes);
+}
+
+#[test]
+fn every_door_knows_the_canary_and_supervise_no_credential() {
+    let text = fixture("good/manifest/full.yml");
+    let full = manifest(&text);
+    let plan_of = |manifest: &Manifest, backend| {
+        let options = Options { backend: Some(backend), ..Options::default() };
+        plan(&task("good/event/issues-labeled.json", manifest), manifest, &facts(), &options)
+    };
+    for backend in [Backend::Docker, Backend::Bubblewrap, Backend::Smolmachines] {
+        let Ok(plan) = plan_of(&full, backend) else { continue };
+        let secret = plan.secrets.last().expect("a secret");
+        assert_eq!(secret.source, SecretSource::Canary("/home/node/.git-credentials".to_owned()));
+        let Policies { pipelock, gate, supervise, .. } = &plan.policies;
+        assert!(pipelock.secrets.contains(&secret.name) && gate.secrets.contains(&secret.name), "{backend:?}");
+        assert!(pipelock.secrets.len() > 1);
+        assert_eq!(supervise.secrets, [secret.name.clone()], "{backend:?}");
+        let at = plan.guest.selftest.iter().position(|word| word == "--canary").expect("an option");
+        assert_eq!(plan.guest.selftest[at + 1], "/home/node/.git-credentials");
+    }
+    let taken = manifest(&text.replace("ANTHROPIC_API_KEY", "BOTTLE_CANARY"));
+    let error = plan_of(&taken, Backend::Docker).expect_err("a name that is taken");
+    assert!(error.to_string().starts_with("the name BOTTLE_CANARY is taken by the run's canary, and "), "{error}");
+    assert!(error.hint().is_some());
 }
 
 #[test]

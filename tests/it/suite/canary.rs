@@ -62,12 +62,12 @@ fn what_sends_the_planted_canary_is_refused_at_each_door_and_told() {
 
     for text in [job.world.record_file("summary.md"), said(&output)] {
         for part in [
-            "something in the guest tried to send the canary, a secret that nobody has any use for: ",
+            "something in the guest tried to send the canary of /home/node/.git-credentials, a secret that nobody has any use for, and was \
+             refused: through ",
             "through egress to api.example.org (in the request's header x-note)",
             "through egress to self-test.invalid",
             "through git-gate to refs/heads/",
             "through supervise (in a call of progress)",
-            FILE,
         ] {
             assert!(text.replace('\\', "").contains(part), "{part}: {text}");
         }
@@ -96,7 +96,7 @@ fn the_self_test_is_nothing_that_the_agent_did() {
     assert!(proposals.len() == 1 && proposals[0]["event"]["began"].is_object(), "{proposals:?}");
     for file in ["summary.md", "events.jsonl", "budget.jsonl"] {
         let text = job.world.record_file(file);
-        assert!(!text.contains("tried to send the canary") && !text.contains("self-test.invalid"), "{file}: {text}");
+        assert!(!text.contains("tried to send the canary of") && !text.contains("self-test.invalid"), "{file}: {text}");
     }
     let credentials =
         job.world.runner().args(["audit-credentials"]).arg(job.world.record()).output().expect("the runner");

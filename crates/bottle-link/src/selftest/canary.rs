@@ -4,9 +4,8 @@
 //! Always: any other answer leaves the case open. A connection that is refused, another refusal, or no answer says nothing about
 //! what the door would do with a secret.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,8 @@ const REPOSITORY: &str = "bottle-self-test";
 const REF: &str = "refs/heads/self-test";
 const TOOL: &str = "self_test";
 
+/// Between two tries.
+const EVERY: Duration = Duration::from_millis(5);
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 256 << 10;
 
@@ -50,7 +51,10 @@ impl Speech {
 pub(super) struct Sent {
     name: String,
     speech: Speech,
-    stream: Result<TcpStream, String>,
+    to: SocketAddr,
+    until: Instant,
+    /// The request, and the connection that has it.
+    request: Result<(Vec<u8>, TcpStream), String>,
 }
 
 /// Sends the canary to each declared door.
@@ -67,93 +71,76 @@ pub(super) fn send(options: &Selftest) -> Vec<Sent> {
     for door in &options.doors {
         let Some(speech) = Speech::of(&door.socket) else { continue };
         let to = SocketAddr::from((address, door.port));
-        let stream = canary.clone().and_then(|canary| {
+        let request = canary.clone().and_then(|canary| {
             let request = match speech {
                 Speech::Http => http(&canary),
                 Speech::Git => git()?,
                 Speech::Mcp => mcp(&canary),
             };
-            deliver(to, (speech, &request), until).map_err(|error| format!("send to {to}: {error}"))
+            deliver(to, &request, until).map(|stream| (request, stream))
         });
         let name = format!("canary.{}", door.socket.strip_suffix(".sock").unwrap_or(&door.socket));
-        sent.push(Sent { name, speech, stream });
+        sent.push(Sent { name, speech, to, until, request });
     }
     sent
 }
 
 /// A case for each door that the canary was sent to.
 pub(super) fn cases<'a>(sent: Vec<Sent>) -> Vec<Case<'a>> {
-    let of = |Sent { name, speech, stream }| {
-        case(name, move || {
-            let mut answer = vec![];
-            // One that stops in the middle may have said enough: what it has said decides.
-            let read = stream?.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
-            judge(speech, &String::from_utf8_lossy(&answer)).map_err(|why| match read {
+    sent.into_iter().map(|sent| case(sent.name.clone(), move || answered(sent))).collect()
+}
+
+/// Reads what a door says to the canary. The link takes connections before the door behind it does: one that ends without a word is tried
+/// again until the time is up.
+fn answered(Sent { speech, to, until, request, .. }: Sent) -> Finding {
+    let (request, mut stream) = request?;
+    loop {
+        let mut answer = vec![];
+        // One that stops in the middle may have said enough: what it has said decides.
+        let read = (&stream).take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
+        if !answer.is_empty() || Instant::now() >= until {
+            return judge(speech, &String::from_utf8_lossy(&answer)).map_err(|why| match read {
                 Ok(_) => why,
                 Err(error) => format!("{why}; {error}"),
-            })
-        })
-    };
-    sent.into_iter().map(of).collect()
+            });
+        }
+        std::thread::sleep(EVERY);
+        stream = deliver(to, &request, until)?;
+    }
 }
 
 /// Connects and sends, as often as it takes until the door is there.
-fn deliver(to: SocketAddr, what: (Speech, &[u8]), until: Instant) -> io::Result<TcpStream> {
+fn deliver(to: SocketAddr, request: &[u8], until: Instant) -> Result<TcpStream, String> {
     loop {
-        match once(to, what, until) {
+        match once(to, request, until) {
             Ok(stream) => return Ok(stream),
-            // What the gate itself has said stays the same.
-            Err(error) if error.kind() == io::ErrorKind::Other || Instant::now() >= until => return Err(error),
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            Err(error) if Instant::now() >= until => return Err(format!("send to {to}: {error}")),
+            Err(_) => std::thread::sleep(EVERY),
         }
     }
 }
 
-fn once(to: SocketAddr, (speech, request): (Speech, &[u8]), until: Instant) -> io::Result<TcpStream> {
+fn once(to: SocketAddr, request: &[u8], until: Instant) -> io::Result<TcpStream> {
     let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
     let mut stream = TcpStream::connect_timeout(&to, left)?;
     stream.set_read_timeout(Some(left))?;
     stream.set_write_timeout(Some(left))?;
-    if speech == Speech::Git {
-        let service = format!("git-receive-pack /{REPOSITORY}.git\0host=git-gate\0");
-        stream.write_all(format!("{:04x}{service}", service.len() + 4).as_bytes())?;
-        advertisement(&mut stream)?;
-    }
     stream.write_all(request)?;
     Ok(stream)
 }
 
-/// Reads what receive-pack says before a push, to its end.
-fn advertisement(stream: &mut impl Read) -> io::Result<()> {
-    loop {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let length = std::str::from_utf8(&length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        match length {
-            Some(0) => return Ok(()),
-            Some(length @ 4..) => {
-                let mut line = vec![0; length - 4];
-                stream.read_exact(&mut line)?;
-                if line.starts_with(b"ERR ") {
-                    return Err(io::Error::other(String::from_utf8_lossy(&line).trim().to_owned()));
-                }
-            }
-            _ => return Err(io::Error::other("the gate does not speak git's protocol")),
-        }
-    }
-}
-
 fn http(canary: &str) -> Vec<u8> {
-    let mut request = format!("POST http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\n");
-    let _ = write!(request, "Connection: close\r\nContent-Length: {}\r\n\r\n{canary}", canary.len());
-    request.into_bytes()
+    let head = format!("POST http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\n");
+    with_body(&head, canary)
 }
 
-/// What follows the advertisement.
+/// The push, without waiting for what the gate has to say first: that is nothing the push depends on.
 fn git() -> Result<Vec<u8>, String> {
-    let mut push = vec![];
+    let service = format!("git-receive-pack /{REPOSITORY}.git\0host=git-gate\0");
+    let mut push = format!("{:04x}{service}", service.len() + 4).into_bytes();
+    let head = push.len();
     io::stdin().lock().read_to_end(&mut push).map_err(|error| format!("failed to read the push: {error}"))?;
-    if push.is_empty() { Err("there is no push on standard input".to_owned()) } else { Ok(push) }
+    if push.len() == head { Err("there is no push on standard input".to_owned()) } else { Ok(push) }
 }
 
 fn mcp(canary: &str) -> Vec<u8> {
@@ -161,10 +148,12 @@ fn mcp(canary: &str) -> Vec<u8> {
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{TOOL}","arguments":{{"text":{}}}}}}}"#,
         json::string(canary)
     );
-    let mut request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".to_owned();
-    request.push_str("Accept: application/json, text/event-stream\r\n");
-    let _ = write!(request, "Connection: close\r\nContent-Length: {}\r\n\r\n{call}", call.len());
-    request.into_bytes()
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n";
+    with_body(head, &call)
+}
+
+fn with_body(head: &str, body: &str) -> Vec<u8> {
+    format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// Whether an answer is the refusal of this secret.
@@ -226,17 +215,5 @@ mod tests {
         ] {
             assert!(judge(speech, &answer).is_err(), "{speech:?} {answer}");
         }
-    }
-
-    #[test]
-    fn an_advertisement_is_read_to_its_end_and_an_error_is_one() {
-        let (mut good, mut bad) = (&b"0008one\n0000rest"[..], &b"0013ERR git-gate: x"[..]);
-        advertisement(&mut good).expect("an advertisement");
-        assert_eq!(good, b"rest");
-        let error = advertisement(&mut bad).expect_err("an error");
-        assert_eq!(error.to_string(), "ERR git-gate: x");
-        assert!(advertisement(&mut &b"0009on"[..]).is_err());
-        assert!(advertisement(&mut &b"HTTP/1.1 400"[..]).is_err());
-        assert!(advertisement(&mut &b"0001"[..]).is_err());
     }
 }

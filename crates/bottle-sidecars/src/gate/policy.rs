@@ -36,6 +36,9 @@ impl AcceptedPolicy {
         before: Option<&Self>,
     ) -> Result<Self, Error> {
         let policy = read(dirs, config, text)?;
+        if before.is_some_and(|before| common::loses_canary(&before.gate.policy.secrets, &policy.secrets)) {
+            return Err(Error::Policy { path: config.to_owned(), reason: common::CANARY_IS_LOST.to_owned() });
+        }
         let taken = Self { gate: GateDirs::new(dirs, policy, number) };
         mirror::prepare(&taken.gate, config, before.map(|before| &before.gate.policy))?;
         signing::prepare(&taken.gate)?;
