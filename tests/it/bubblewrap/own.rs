@@ -85,7 +85,8 @@ fn stops_at_the_canary(change: &str, start: &str, door: &str) {
     let junit = job.world.record_file("junit.xml");
     let at = junit.find(&format!("name=\"canary.{door}\"")).unwrap_or_else(|| panic!("no case of {door}: {junit}"));
     assert!(junit[at..].split("<testcase").next().is_some_and(|case| case.contains("<failure")), "{door} passed");
-    job.nothing_left();
+    // A record whose doors went by another policy than the plan's does not hold.
+    job.gone();
 }
 
 #[test]
@@ -103,9 +104,8 @@ fn a_door_that_does_not_know_the_canary_stops_the_run() {
 
 #[test]
 fn a_door_that_answers_wrongly_stops_the_run() {
-    for (port, socket, door) in
-        [(8889, "supervise.sock", "egress"), (9418, "supervise.sock", "git-gate"), (9100, "egress.sock", "supervise")]
-    {
+    // Nothing is cloned through another door than the gate, so that the gate's case is in bottle-link's own tests.
+    for (port, socket, door) in [(8889, "supervise.sock", "egress"), (9100, "egress.sock", "supervise")] {
         stops_at_the_canary(&format!("[[ \"$word\" != {port}=*.sock ]] || word={port}={socket}"), "", door);
     }
 }
