@@ -1030,7 +1030,7 @@ fn every_door_knows_the_canary_and_supervise_no_credential() {
         let Policies { pipelock, gate, supervise, .. } = &plan.policies;
         assert!(pipelock.secrets.contains(&secret.name) && gate.secrets.contains(&secret.name), "{backend:?}");
         assert!(pipelock.secrets.len() > 1);
-        assert_eq!(supervise.secrets, [secret.name.clone()], "{backend:?}");
+        assert_eq!(supervise.secrets, std::slice::from_ref(&secret.name), "{backend:?}");
         let at = plan.guest.selftest.iter().position(|word| word == "--canary").expect("an option");
         assert_eq!(plan.guest.selftest[at + 1], "/home/node/.git-credentials");
     }
