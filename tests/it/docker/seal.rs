@@ -59,7 +59,7 @@ fn doors_that_do_not_know_the_canary_stop_the_run() {
     ended_with(&output, 4);
     assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
     let words = "a door does not refuse a known secret: egress: the planted secret was not refused as one; the door said: HTTP/1.1 502 ";
-    assert!(said(&output).contains(words) && said(&output).contains("(and 2 more)"), "{}", said(&output));
+    assert!(said(&output).contains(words) && said(&output).contains("(and 1 more)"), "{}", said(&output));
     job.gone();
 }
 
