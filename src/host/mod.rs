@@ -23,5 +23,5 @@ pub(crate) use env::{Environment, POLICY, maskable};
 pub(crate) use hash::sha256;
 pub(crate) use net::{hosts_file, own_addresses};
 pub(crate) use policy_file::read_policy_file;
-pub(crate) use random::{key_seed, run_id_suffix, run_password, unguessable};
+pub(crate) use random::{canary, key_seed, run_id_suffix, run_password, unguessable};
 pub(crate) use tools::{closed_directory, tools};

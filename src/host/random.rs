@@ -19,6 +19,11 @@ pub(crate) fn key_seed() -> Result<[u8; 32], Failure> {
     Ok(bytes)
 }
 
+/// 40 hex digits, as Gitea and Forgejo write their tokens: a secret that looks like one, and opens nothing.
+pub(crate) fn canary() -> Result<String, Failure> {
+    hex_digits::<20>()
+}
+
 /// 32 letters for a password that opens nothing but a service of one run. They are of eight kinds, three bits each, so that no scanner
 /// takes it for a secret where the agent writes it into a test's settings: that would need more disorder, and a digit or two.
 pub(crate) fn run_password() -> Result<String, Failure> {
@@ -48,7 +53,7 @@ mod tests {
 
     #[test]
     fn digits_are_as_many_as_said_and_no_two_alike() {
-        for (make, digits) in [(run_id_suffix as fn() -> Result<String, Failure>, 8), (unguessable, 32)] {
+        for (make, digits) in [(run_id_suffix as fn() -> Result<String, Failure>, 8), (unguessable, 32), (canary, 40)] {
             let (one, two) = (make().expect("random numbers"), make().expect("random numbers"));
             assert!(one.len() == digits && one.chars().all(|c| c.is_ascii_hexdigit()), "{one}");
             assert_ne!(one, two);

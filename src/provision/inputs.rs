@@ -5,12 +5,16 @@ use std::io;
 use std::iter::repeat;
 use std::path::Path;
 
-use bottle_plan::plan::{BottlePlan, Bring, FileFromBase, attachments_dir};
+use bottle_plan::plan::{BottlePlan, Bring, FileFromBase, SecretSource, attachments_dir};
 use sha2::{Digest as _, Sha256};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
 use crate::host::{Base, BaseFile, Checkout};
+use crate::secrets::Secrets;
+
+/// The server that the canary's file names: no name below `internal` is anybody's on the internet.
+const CANARY_SERVER: &str = "git.corp.internal";
 
 /// Files of the host for the guest.
 #[derive(Debug, Default)]
@@ -56,6 +60,18 @@ impl GuestInputs {
                 Some(repository(checkout, &super::git::origin(plan, git), &plan.guest.workdir, owner).map_err(failed)?);
         }
         Ok(inputs)
+    }
+
+    /// Plants the canary, as git writes a password of a server into this file.
+    pub(crate) fn plant(&mut self, plan: &BottlePlan, secrets: &Secrets) -> Result<(), Failure> {
+        for secret in &plan.secrets {
+            let SecretSource::Canary(path) = &secret.source else { continue };
+            let (value, _) =
+                secrets.value(&secret.name).ok_or_else(|| Failure::machine("the run has made no canary"))?;
+            let line = [b"https://deploy:".as_slice(), value.expose(), b"@", CANARY_SERVER.as_bytes(), b"\n"].concat();
+            self.files = std::mem::take(&mut self.files).file(path, plan.guest.uid, 0o600, line);
+        }
+        Ok(())
     }
 
     /// Adds the files that people attached, to be read.

@@ -19,7 +19,7 @@ use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::{RunContext, RunProgress, case, deploy_key, keep, outcome, outputs};
+use super::{RunContext, RunProgress, canary, case, deploy_key, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{BranchPush, Case, Events, Phase, RunEvent, Suite};
@@ -167,7 +167,9 @@ async fn logs(
         files.remove("pipelock.jsonl").unwrap_or_default(),
     );
     let gate = files.remove(RecordFile::Pushes.name()).unwrap_or_default();
+    let proposals = files.remove(RecordFile::Proposals.name()).unwrap_or_default();
     refusals(&egress, events);
+    canary::tell(plan, (&egress, &gate, &proposals), events);
     gate_cases(&gate, events);
     branch_push(&gate, plan, events);
     record.write(RecordFile::Egress, &egress)?;
@@ -176,7 +178,6 @@ async fn logs(
     if let Some(signatures) = files.remove(RecordFile::Signatures.name()).filter(|lines| !lines.is_empty()) {
         record.write(RecordFile::Signatures, &signatures)?;
     }
-    let proposals = files.remove(RecordFile::Proposals.name()).unwrap_or_default();
     record.write(RecordFile::Proposals, &proposals)?;
     record.write(RecordFile::Cassette, &files.remove(RecordFile::Cassette.name()).unwrap_or_default())?;
     // What is left are the would-be pushes of a dry run, as git bundles.

@@ -12,6 +12,8 @@
 
 mod artifacts;
 mod cache;
+mod canary;
+mod canary_push;
 mod checks;
 mod claimed;
 mod collected;

@@ -68,6 +68,7 @@ impl Planning {
             false => (file.name, file.bytes),
         });
         inputs.attach(plan, masked);
+        inputs.plant(plan, secrets)?;
         Ok(inputs)
     }
 

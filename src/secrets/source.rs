@@ -109,6 +109,7 @@ pub(crate) enum ValueSource {
     Command(CommandSource),
     Exchange(Arc<dyn Exchange>),
     DeployKey,
+    Canary,
 }
 
 impl ValueSource {
@@ -121,6 +122,7 @@ impl ValueSource {
             SecretSource::Command(command) => Self::Command(command.clone()),
             SecretSource::Exchange(exchange) => Self::Exchange(make(exchange, environment)),
             SecretSource::DeployKey => Self::DeployKey,
+            SecretSource::Canary(_) => Self::Canary,
         }
     }
 
@@ -142,12 +144,16 @@ impl ValueSource {
             Self::Command(source) => command(source, environment).await,
             Self::Exchange(exchange) => exchange.exchange().await,
             Self::DeployKey => Ok(FreshValue { value: deploy_key::make()?, life: None }),
+            Self::Canary => {
+                let value = host::canary().map_err(|failure| failure.to_string())?;
+                Ok(FreshValue { value: Secret::new(value.into_bytes()), life: None })
+            }
         }
     }
 
     /// Whether it may give another value later.
     pub(crate) fn is_renewable(&self) -> bool {
-        !matches!(self, Self::Env(_) | Self::ProxyPassword(_) | Self::DeployKey)
+        !matches!(self, Self::Env(_) | Self::ProxyPassword(_) | Self::DeployKey | Self::Canary)
     }
 
     /// What to do about a failure to read it at the start.
@@ -159,6 +165,7 @@ impl ValueSource {
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
             Self::Exchange(exchange) => exchange.hint(),
             Self::DeployKey => "give the upstream `identity_file` in place of `deploy_key`".to_owned(),
+            Self::Canary => "start the run again".to_owned(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bottle_plan::plan::{BottlePlan, FORGE_USER};
+use bottle_plan::plan::{BottlePlan, FORGE_USER, SecretSource};
 use bottle_types::record_file::RecordFile;
 use bottle_wire::access::{Access, AccessVerdict};
 use bottle_wire::push_report::{PushVerdict, PushedRef};
@@ -57,6 +57,8 @@ pub(crate) fn credential_uses(dir: &Path) -> Result<Vec<AuditedCredential>, Audi
     let mut all: Vec<AuditedCredential> = plan
         .secrets
         .iter()
+        // Nobody uses it for anything.
+        .filter(|secret| !matches!(secret.source, SecretSource::Canary(_)))
         .map(|secret| AuditedCredential {
             name: secret.name.to_string(),
             from: Some(secret.source.to_string()),

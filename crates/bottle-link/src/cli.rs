@@ -46,6 +46,8 @@ Usage:
       --door PORT=SOCKET     a declared door: it must answer, and no other port may listen (repeatable)
       --doors-alone          try no way out, but wait for the doors only
       --wait SECONDS         how long the doors may take to answer [default: 10]
+      --canary FILE          send the secret in this file through each door, which must refuse it for that very secret; through the
+                             gate as the push that standard input has
       --host-address ADDR:PORT   an address of the host that must not be reachable (repeatable)
       --allow ADDR           an address that may be reached: no --host-address case is made of it (repeatable)
       --tools DIR            where a read-only volume may be mounted [default: /opt/claude-bottle]
@@ -151,6 +153,8 @@ pub(crate) struct Selftest {
     /// Whether nothing but these is looked at.
     pub(crate) doors_alone: bool,
     pub(crate) wait: Duration,
+    /// The file with a secret that every door has to refuse.
+    pub(crate) canary: Option<PathBuf>,
     pub(crate) host_addresses: Vec<SocketAddr>,
     pub(crate) allow: Vec<IpAddr>,
     pub(crate) tools: PathBuf,
@@ -306,6 +310,7 @@ fn selftest(mut args: Parser) -> Result<Invocation, lexopt::Error> {
         doors: vec![],
         doors_alone: false,
         wait: Duration::from_secs(10),
+        canary: None,
         host_addresses: vec![],
         allow: vec![],
         tools: TOOLS_DIR.into(),
@@ -325,6 +330,7 @@ fn selftest(mut args: Parser) -> Result<Invocation, lexopt::Error> {
             Long("wait") => {
                 options.wait = Duration::from_secs(parsed::<u32>(&mut args, "a number of seconds")?.into());
             }
+            Long("canary") => options.canary = Some(args.value()?.into()),
             Long("host-address") => options.host_addresses.push(parsed(&mut args, "an address and a port")?),
             Long("allow") => options.allow.push(parsed(&mut args, "an address")?),
             Long("machine") => options.machine = Some(parsed(&mut args, "an IPv4 address")?),

@@ -11,7 +11,7 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{CheckoutFacts, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
+use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, Policies, SecretPlan, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
@@ -59,6 +59,11 @@ fn job(forge: ForgeKind) -> Ci {
         started_for: Some("refs/heads/main".to_owned()),
         base: Some("main".to_owned()),
     }
+}
+
+/// The secrets of a plan that open something.
+fn credentials(plan: &BottlePlan) -> impl Iterator<Item = &SecretPlan> {
+    plan.secrets.iter().filter(|secret| !matches!(secret.source, SecretSource::Canary(_)))
 }
 
 /// Compares all that comes of a plan, and gives it back for closer questions.
@@ -275,14 +280,17 @@ fn each_provider_of_the_model_is_one_route_and_claude_code_holds_no_key() {
             .filter(|(name, _)| !name.contains("NONESSENTIAL"))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let used: Vec<&str> = made.secrets.iter().map(|secret| secret.name.as_str()).collect();
+        let used: Vec<&str> = credentials(&made).map(|secret| secret.name.as_str()).collect();
         seen.push(format!("{agent}: {base} {} | {} | {}", route.paths.join(" "), told.join(" "), used.join(" ")));
 
         let replay = Options { replay: Some("/tmp/record".to_owned()), ..Options::default() };
-        assert_eq!(of(agent, replay).expect("a plan").secrets, [], "a replay needs no key");
+        assert_eq!(credentials(&of(agent, replay).expect("a plan")).count(), 0, "a replay needs no key");
         let publish = Options { publish: Some("/record".to_owned()), ..Options::default() };
         let publishing = of(agent, publish).expect("a plan");
-        assert!(publishing.secrets.is_empty() && publishing.policies.routes.routes.is_empty(), "nobody asks the model");
+        assert!(
+            credentials(&publishing).count() == 0 && publishing.policies.routes.routes.is_empty(),
+            "nobody asks the model"
+        );
     }
     let found = seen.join("\n") + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model-providers.txt");
@@ -359,7 +367,7 @@ fn another_image_replayed_without_leaving() {
         ..Options::default()
     };
     let plan = golden("foreign-image-replay", plan(&Task::text("Fix it"), &manifest(&text), &facts(), &options));
-    assert!(plan.secrets.is_empty(), "a replay needs no key");
+    assert_eq!(credentials(&plan).count(), 0, "a replay needs no key");
 }
 
 #[test]
@@ -1018,11 +1026,36 @@ fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
     let plan = plan(&task, &full, &facts(), &options).expect("a plan");
     assert!(plan.policies.routes.routes.is_empty() && plan.verify.commands.is_empty() && plan.skills.is_empty());
     assert!(
-        plan.secrets.iter().all(|secret| secret.used_by.iter().all(|by| by.starts_with("git upstream "))),
+        credentials(&plan).flat_map(|secret| &secret.used_by).all(|by| by.starts_with("git upstream ")),
         "{:?}",
         plan.secrets
     );
     assert!(!plan.notes.iter().any(|note| note.contains("no route leads to the model")), "{:?}", plan.notes);
+}
+
+#[test]
+fn every_door_knows_the_canary_and_supervise_no_credential() {
+    let text = fixture("good/manifest/full.yml");
+    let full = manifest(&text);
+    let plan_of = |manifest: &Manifest, backend| {
+        let options = Options { backend: Some(backend), ..Options::default() };
+        plan(&task("good/event/issues-labeled.json", manifest), manifest, &facts(), &options)
+    };
+    for backend in [Backend::Docker, Backend::Bubblewrap, Backend::Smolmachines] {
+        let Ok(plan) = plan_of(&full, backend) else { continue };
+        let secret = plan.secrets.last().expect("a secret");
+        assert_eq!(secret.source, SecretSource::Canary("/home/node/.git-credentials".to_owned()));
+        let Policies { pipelock, gate, supervise, .. } = &plan.policies;
+        assert!(pipelock.secrets.contains(&secret.name) && gate.secrets.contains(&secret.name), "{backend:?}");
+        assert!(pipelock.secrets.len() > 1);
+        assert_eq!(supervise.secrets, std::slice::from_ref(&secret.name), "{backend:?}");
+        let at = plan.guest.selftest.iter().position(|word| word == "--canary").expect("an option");
+        assert_eq!(plan.guest.selftest[at + 1], "/home/node/.git-credentials");
+    }
+    let taken = manifest(&text.replace("ANTHROPIC_API_KEY", "BOTTLE_CANARY"));
+    let error = plan_of(&taken, Backend::Docker).expect_err("a name that is taken");
+    assert!(error.to_string().starts_with("the name BOTTLE_CANARY is taken by the run's canary, and "), "{error}");
+    assert!(error.hint().is_some());
 }
 
 #[test]

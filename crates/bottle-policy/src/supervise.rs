@@ -11,6 +11,7 @@ mod request;
 use std::fmt;
 
 use bottle_types::host::HostPattern;
+use bottle_types::secret::SecretName;
 use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct SupervisePolicy {
     /// What is granted without a person, whoever decides the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auto: Vec<AutoRule>,
+    /// Secrets that no call may have in it; of those that open nothing alone, as this door reads no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
     /// What the agent may have written at the forge; none: nothing by a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputPolicy>,

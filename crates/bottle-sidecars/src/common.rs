@@ -68,6 +68,16 @@ impl Dirs {
     }
 }
 
+/// Tells whether a door that knows the canary would know it no more under other names of secrets.
+pub(crate) fn loses_canary(before: &[SecretName], after: &[SecretName]) -> bool {
+    let canary = SecretName::canary();
+    before.contains(&canary) && !after.contains(&canary)
+}
+
+/// Why such a policy is not taken.
+pub(crate) const CANARY_IS_LOST: &str =
+    "it leaves BOTTLE_CANARY out of `secrets`, which has to be known to the end of the run";
+
 /// Why a sidecar can't start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -1,6 +1,6 @@
 //! The types on the ground: each is a checked form of one thing that every other crate may need to name.
 //!
-//! Map: `text` (the macro behind checked texts, a word of a shell), `secret`, `host`, `path`, `units` (sizes, times, rates), `net` (which
+//! Map: `text` (the macro behind checked texts, a word of a shell), `secret`, `canary` (the secret that nobody has a use for), `host`, `path`, `units` (sizes, times, rates), `net` (which
 //! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `git` (object ids, ref names), `place` (where a door found something), `reason` (why a door lets
 //! a request go no further), `record_file` (the files of a run record), `rule` (the rule behind a finding), `yaml` (reads and writes policy files).
 //!
@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod canary;
 pub mod door;
 pub mod git;
 pub mod host;

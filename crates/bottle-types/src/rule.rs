@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::canary::CANARY;
 use crate::secret::SecretName;
 
 /// What stands before the name of a secret of the bottle's own.
@@ -62,6 +63,11 @@ impl Rule {
             Self::Format(id) => Some(id),
             Self::KnownSecret(_) | Self::Unreadable(_) => None,
         }
+    }
+
+    /// Tells whether it stands for the run's canary, which nobody has any use for.
+    pub fn is_canary(&self) -> bool {
+        matches!(self, Self::KnownSecret(name) if name == CANARY)
     }
 
     /// Tells whether a finding of it is refused whatever the policy says.
@@ -129,6 +135,16 @@ mod tests {
             assert_eq!(serde_json::to_value(&rule).expect("JSON"), text);
             assert_eq!(serde_json::from_value::<Rule>(text.into()).expect("a rule"), rule);
             assert_eq!(rule.is_always_refused(), rule.id().is_none());
+        }
+    }
+
+    #[test]
+    fn the_canary_is_a_secret_and_no_format() {
+        assert!(Rule::known_secret(&SecretName::canary()).is_canary());
+        for other in
+            ["BOTTLE_CANARY", "known-secret:BOTTLE_CANARY_2", "known-secret:API_KEY", "unreadable:BOTTLE_CANARY"]
+        {
+            assert!(!Rule::from(other).is_canary(), "{other}");
         }
     }
 

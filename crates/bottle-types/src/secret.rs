@@ -55,6 +55,11 @@ impl SecretName {
         Ok(Self(text.to_owned()))
     }
 
+    /// The name of the run's canary.
+    pub fn canary() -> Self {
+        Self(crate::canary::CANARY.to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,6 +71,11 @@ crate::checked_text!(SecretName, SecretNameError);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_canary_has_a_name_like_any_secret() {
+        assert_eq!(SecretName::parse(crate::canary::CANARY), Ok(SecretName::canary()));
+    }
 
     #[test]
     fn a_secret_does_not_print() {

@@ -72,6 +72,44 @@ fn a_guest_with_the_hosts_network_stops_the_run() {
     stops("[ \"$word\" != --unshare-net ] || continue", "net.interfaces");
 }
 
+/// Runs a job whose doors are not what the runner has planned: the self-test sends the canary, and the run ends before the agent.
+fn stops_at_the_canary(change: &str, start: &str, door: &str) {
+    on_here(|| ());
+    let job = Job::new(&commands(&["echo the agent started"]));
+    let path = other_bwrap(&job, change, &format!("{start}\nexec /usr/bin/bwrap \"${{args[@]}}\""));
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    let words = format!("a door does not refuse a known secret: {door}: ");
+    assert!(said(&output).contains(&words), "{door}: {}", said(&output));
+    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
+    let junit = job.world.record_file("junit.xml");
+    let at = junit.find(&format!("name=\"canary.{door}\"")).unwrap_or_else(|| panic!("no case of {door}: {junit}"));
+    assert!(junit[at..].split("<testcase").next().is_some_and(|case| case.contains("<failure")), "{door} passed");
+    // A record whose doors went by another policy than the plan's does not hold.
+    job.gone();
+}
+
+#[test]
+fn a_door_that_does_not_know_the_canary_stops_the_run() {
+    for (file, door) in [("pipelock.yaml", "egress"), ("gate.yaml", "git-gate"), ("supervise.yaml", "supervise")] {
+        // The policy files are written beside the sandbox's start, and read when it has started.
+        let start = format!(
+            "for word in \"${{args[@]}}\"; do case $word in */bundle/config) file=$word/{file};; esac; done\n\
+             if [ -n \"$file\" ]; then until [ -s \"$file\" ]; do sleep 0.01; done; sleep 0.1\n\
+             sed -i 's/- BOTTLE_CANARY$/- BOTTLE_TEST_TOKEN/' \"$file\"; fi"
+        );
+        stops_at_the_canary("true", &start, door);
+    }
+}
+
+#[test]
+fn a_door_that_answers_wrongly_stops_the_run() {
+    // Nothing is cloned through another door than the gate, so that the gate's case is in bottle-link's own tests.
+    for (port, socket, door) in [(8889, "supervise.sock", "egress"), (9100, "egress.sock", "supervise")] {
+        stops_at_the_canary(&format!("[[ \"$word\" != {port}=*.sock ]] || word={port}={socket}"), "", door);
+    }
+}
+
 #[test]
 fn a_service_with_the_hosts_network_stops_the_run() {
     on_here(|| ());

@@ -51,6 +51,19 @@ fn a_guest_without_its_seccomp_profile_stops_the_run() {
 }
 
 #[test]
+fn doors_that_do_not_know_the_canary_stop_the_run() {
+    let job = Job::new(&commands(&["echo the agent started"]));
+    // In the policies of pipelock and the gate; supervise could read no other secret's file.
+    let path = lying_docker(&job, "/pipelock.yaml:$/,/supervise.yaml:$/ s/- BOTTLE_CANARY$/- BOTTLE_TEST_TOKEN/");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
+    let words = "a door does not refuse a known secret: egress: the planted secret was not refused as one; the door said: HTTP/1.1 502 ";
+    assert!(said(&output).contains(words) && said(&output).contains("(and 1 more)"), "{}", said(&output));
+    job.gone();
+}
+
+#[test]
 fn a_guest_with_the_docker_socket_stops_the_run() {
     let job = Job::new(&commands(&["echo the agent started"]));
     let path = lying_docker(&job, "s#^\\( *\\)network_mode: .*#&\\n\\1volumes_from: [\"container:LIAR\"]#");

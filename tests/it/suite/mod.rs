@@ -7,6 +7,7 @@ mod shared;
 mod approve;
 mod artifacts;
 pub(crate) mod bad_world;
+mod canary;
 mod deaths;
 mod live;
 mod main_job;

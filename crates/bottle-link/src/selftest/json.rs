@@ -7,7 +7,8 @@ pub(super) fn line(name: &str, ok: bool, detail: &str, ms: u128) -> String {
     format!(r#"{{"case":{},"ok":{ok},"detail":{},"ms":{ms}}}"#, string(name), string(detail))
 }
 
-fn string(text: &str) -> String {
+/// A text as JSON has it.
+pub(super) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

@@ -101,6 +101,12 @@ pub enum PlanError {
         /// Why.
         problem: String,
     },
+    /// A credential has the name that the canary has.
+    #[error("the name BOTTLE_CANARY is taken by the run's canary, and {used_by} has a credential of that name")]
+    CanarysName {
+        /// What uses it.
+        used_by: String,
+    },
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
@@ -141,6 +147,7 @@ impl PlanError {
             Self::NotOurs(_) => Some(
                 "a branch of this repository that `push.refs` allow, such as `refs/heads/bottle/**`, can be; rebase another one by hand".to_owned(),
             ),
+            Self::CanarysName { .. } => Some("give the credential another name".to_owned()),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

@@ -7,7 +7,7 @@ use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::DoorRules;
 use super::presets::Presets;
-use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
+use super::types::{CANARY_FILE, CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
 use crate::facts::HostTools;
 use crate::manifest::{BottleEntry, ModelEndpoint};
 
@@ -61,6 +61,7 @@ impl Guest<'_> {
         let mut selftest: Vec<String> =
             [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
         selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
+        selftest.extend(["--canary".to_owned(), CANARY_FILE.to_owned()]);
         if self.backend == Backend::Smolmachines {
             selftest.extend(["--machine".to_owned(), BUNDLE_ADDRESS.to_string()]);
         }

@@ -142,7 +142,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let mut extra_hosts = upstreams.extra_hosts();
     extra_hosts.extend(proxy.as_ref().and_then(|proxy| super::proxy::on_this_machine(proxy, facts)));
-    let secrets = self::secrets(secrets, &upstreams, sources, &mut notes);
+    let secrets = self::secrets(secrets, &upstreams, sources, &mut notes)?;
     let policies = Policies { routes: agents_rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
 
     Ok(BottlePlan {
@@ -365,20 +365,21 @@ fn rewrite(task: &Task, git: Option<&GitPlan>) -> Result<Option<BranchRewrite>, 
     Ok(Some(BranchRewrite { name, from, to }))
 }
 
-/// The secrets of the routes and of the upstreams; says which of them this host lacks.
+/// The secrets of the routes and of the upstreams, and the canary; says which of them this host lacks.
 fn secrets(
     of_routes: Vec<SecretPlan>,
     upstreams: &Upstreams,
     sources: SecretSources<'_>,
     notes: &mut Vec<String>,
-) -> Vec<SecretPlan> {
+) -> Result<Vec<SecretPlan>, PlanError> {
     let mut secrets = of_routes;
     upstreams.add_secrets(&mut secrets, sources);
     add_forge_token(&mut secrets, sources);
     for secret in secrets.iter().filter(|secret| !secret.present) {
         notes.push(format!("{} is not set on this host, and {} needs it", secret.name, secret.used_by.join(", ")));
     }
-    secrets
+    sources.add_canary(&mut secrets)?;
+    Ok(secrets)
 }
 
 /// Adds the token with which the job's forge is asked, where the manifest says where it comes from: it is renewed, too.
@@ -402,6 +403,9 @@ impl Policies {
     fn knowing(mut self, secrets: &[SecretPlan]) -> Self {
         let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();
         self.pipelock.secrets.clone_from(&known);
+        // That door may know no credential.
+        let open_nothing = secrets.iter().filter(|secret| matches!(secret.source, SecretSource::Canary(_)));
+        self.supervise.secrets = open_nothing.map(|secret| secret.name.clone()).collect();
         self.gate.secrets = known;
         self
     }

@@ -147,5 +147,6 @@ pub(super) fn supervise(
     outputs: Option<OutputPolicy>,
 ) -> SupervisePolicy {
     let Supervise { approval: _, timeout, auto } = &bottle.supervise;
-    SupervisePolicy { version: 1, run: slug.to_string(), approval, timeout: *timeout, auto: auto.clone(), outputs }
+    let (run, timeout, auto) = (slug.to_string(), *timeout, auto.clone());
+    SupervisePolicy { version: 1, run, approval, timeout, auto, secrets: vec![], outputs }
 }

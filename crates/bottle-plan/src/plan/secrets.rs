@@ -2,7 +2,8 @@
 
 use bottle_types::secret::SecretName;
 
-use super::types::{SecretPlan, SecretSource};
+use super::error::PlanError;
+use super::types::{CANARY_FILE, SecretPlan, SecretSource};
 use crate::facts::HostFacts;
 use crate::manifest::Credentials;
 
@@ -27,7 +28,8 @@ impl SecretSources<'_> {
                     SecretSource::ProxyPassword(_)
                     | SecretSource::File(_)
                     | SecretSource::Command(_)
-                    | SecretSource::DeployKey => true,
+                    | SecretSource::DeployKey
+                    | SecretSource::Canary(_) => true,
                     SecretSource::Exchange(exchange) => {
                         exchange.variables().all(|name| self.facts.variables.contains(name.as_str()))
                     }
@@ -35,6 +37,17 @@ impl SecretSources<'_> {
                 secrets.push(SecretPlan { name: name.clone(), source, used_by: vec![used_by], present });
             }
         }
+    }
+
+    /// Adds the canary, which no rule names.
+    pub(super) fn add_canary(self, secrets: &mut Vec<SecretPlan>) -> Result<(), PlanError> {
+        let name = SecretName::canary();
+        if let Some(taken) = secrets.iter().find(|secret| secret.name == name) {
+            return Err(PlanError::CanarysName { used_by: taken.used_by.join(", ") });
+        }
+        let source = SecretSource::Canary(CANARY_FILE.to_owned());
+        secrets.push(SecretPlan { name, source, used_by: vec!["the doors to refuse".to_owned()], present: true });
+        Ok(())
     }
 
     /// Whether there is a value for a name, as far as planning knows.

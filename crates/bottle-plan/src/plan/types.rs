@@ -478,6 +478,8 @@ pub enum SecretSource {
     Exchange(Box<TokenExchange>),
     /// An ssh key that the runner makes for this run, and registers at the job's forge for as long.
     DeployKey,
+    /// A value that the runner makes for this run, plants in this file of the guest, and that opens nothing.
+    Canary(String),
 }
 
 impl fmt::Display for SecretSource {
@@ -489,6 +491,7 @@ impl fmt::Display for SecretSource {
             Self::Command(command) => write!(f, "{command}"),
             Self::Exchange(exchange) => write!(f, "{exchange}"),
             Self::DeployKey => f.write_str("a deploy key of this run alone"),
+            Self::Canary(file) => write!(f, "a canary of this run alone, planted in {file}"),
         }
     }
 }
@@ -690,6 +693,10 @@ pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 pub const FORGE_USER: &str = "the forge";
 /// The home directory of the agent image's user `node`; made in any other image.
 pub(super) const HOME: &str = "/home/node";
+
+/// Where the canary is planted: git's own file of passwords, which whoever looks for credentials opens early. git reads it only where
+/// a `credential.helper store` is set up, and then for the canary's own host alone, so that no tool works otherwise for it.
+pub(super) const CANARY_FILE: &str = "/home/node/.git-credentials";
 /// Where repositories are.
 pub(super) const ROOT: &str = "/workspace";
 /// Where Claude and the link are in the guest.

@@ -12,7 +12,8 @@ use bottle_types::units::ByteSize;
 use super::policy_files;
 use crate::manifest::Resources;
 use crate::plan::{
-    BottlePlan, GENERATED_VARIABLE_PREFIX, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, ServicePlan, ServiceSource, TOOLS_DIR,
+    BottlePlan, GENERATED_VARIABLE_PREFIX, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, SecretSource, ServicePlan,
+    ServiceSource, TOOLS_DIR,
 };
 
 /// What the supervisor, root in the bundle, keeps of root's capabilities: to start each sidecar as its own user, to end
@@ -73,10 +74,12 @@ fn sidecars(out: &mut Yaml, plan: &BottlePlan) {
         out.raw(2, "secrets:");
         for secret in &plan.secrets {
             let name = &secret.name;
+            // The canary opens nothing, and the MCP server, which reads no credential, has to know it, too.
+            let mode = if matches!(secret.source, SecretSource::Canary(_)) { "0444" } else { "0440" };
             out.raw(
                 3,
                 &format!(
-                    "- {{ source: {name}, target: {SECRETS_DIR}/{name}, uid: \"0\", gid: \"{DOORS_GROUP}\", mode: 0440 }}"
+                    "- {{ source: {name}, target: {SECRETS_DIR}/{name}, uid: \"0\", gid: \"{DOORS_GROUP}\", mode: {mode} }}"
                 ),
             );
         }

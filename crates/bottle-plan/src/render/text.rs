@@ -9,7 +9,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, PresetPlan, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
+use crate::plan::{BottlePlan, Bring, PresetPlan, SecretSource, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -320,8 +320,9 @@ fn credentials(out: &mut Page, plan: &BottlePlan) {
     }
     if plan.secrets.is_empty() {
         out.entry("secrets", "none");
-    } else {
-        out.more("none of them is in the guest, which has a placeholder for what a route adds");
+    }
+    if plan.secrets.iter().any(|secret| !matches!(secret.source, SecretSource::Canary(_))) {
+        out.more("the guest has the canary alone, and a placeholder for what a route adds");
     }
 }
 

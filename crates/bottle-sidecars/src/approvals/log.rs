@@ -19,6 +19,7 @@ pub(super) struct ProposalLog {
     file: File,
     chain: Chain,
     ledger: Ledger,
+    is_gone_on_with: bool,
 }
 
 impl ProposalLog {
@@ -45,11 +46,17 @@ impl ProposalLog {
         for (at, record) in records.iter().enumerate() {
             ledger.add(record).map_err(|reason| broken(format!("line {}: {reason}", at + 1)))?;
         }
-        let mut log = Self { path: path.to_owned(), file, chain, ledger };
+        let is_gone_on_with = !records.is_empty();
+        let mut log = Self { path: path.to_owned(), file, chain, ledger, is_gone_on_with };
         if records.is_empty() {
             log.add(Event::Began { policies })?;
         }
         Ok(log)
+    }
+
+    /// Tells whether there was a life before this one.
+    pub(super) fn is_gone_on_with(&self) -> bool {
+        self.is_gone_on_with
     }
 
     /// The state that the log leads to.

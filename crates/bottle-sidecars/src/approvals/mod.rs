@@ -5,7 +5,7 @@
 //! `control` (the way in for the runner and pipelock), `serve` (sockets and HTTP), `error`.
 //!
 //! Always: nothing is granted but by a decision that is bound to what was shown and is written down; the log is a chain of
-//! hashes that a restart goes on with; no secret is ever read. The meaning of a request and the change that it makes do not
+//! hashes that a restart goes on with; no credential is ever read, and of the run's secrets the canary alone, which opens nothing. The meaning of a request and the change that it makes do not
 //! belong here, but in the libraries.
 
 mod apply;
@@ -73,8 +73,9 @@ fn run(dirs: &Dirs, args: SuperviseArgs) -> Result<(), BrokerError> {
     let places = broker::BrokerPaths { config_dir, spent: dirs.log("budget.jsonl"), pushes: dirs.log("gate.jsonl") };
     let outputs = policy.outputs.clone().map(OutputJudge::new).transpose();
     let outputs = outputs.map_err(|reason| common::Error::Policy { path: args.config, reason })?;
+    let known = dirs.known_secrets(&policy.secrets)?;
     let rules = outputs.as_ref().map(|judge| judge.rules().clone()).unwrap_or_default();
     let broker = broker::Broker::new(policy, log, supervisor, places, outputs);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerError::Start)?;
-    runtime.block_on(serve::serve(dirs, rules, broker::BrokerHandle::open(broker)))
+    runtime.block_on(serve::serve(dirs, (rules, known), broker::BrokerHandle::open(broker)))
 }

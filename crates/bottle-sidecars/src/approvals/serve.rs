@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::outputs::{LONGEST_ANSWER, OutputRules};
+use bottle_scan::known::KnownSecrets;
 use bottle_types::door::{BUNDLE_ADDRESS, Door};
 use bottle_wire::control::SUPERVISE_SOCKET;
 use bytes::Bytes;
@@ -41,14 +42,14 @@ type Mcp = StreamableHttpService<Server, LocalSessionManager>;
 /// Serves until the process is ended, or until its work can't go on.
 pub(super) async fn serve(
     dirs: &Dirs,
-    rules: OutputRules,
+    (rules, known): (OutputRules, KnownSecrets),
     (broker, work): (BrokerHandle, impl Future<Output = Result<(), BrokerError>>),
 ) -> Result<(), BrokerError> {
     let socket = dirs.socket(Door::Supervise);
     let mut hangup = signal(SignalKind::hangup()).map_err(BrokerError::Start)?;
     tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, broker.clone()));
     let listener = common::listen(&socket, SOCKET_MODE)?;
-    let mcp = service(&broker, rules);
+    let mcp = service(&broker, rules, known);
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     tracing::info!("listening on {}", socket.display());
     tokio::pin!(work);
@@ -76,7 +77,7 @@ pub(super) async fn serve(
 
 /// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up. Answers are streams, because
 /// one that takes minutes has to show that it comes.
-fn service(broker: &BrokerHandle, rules: OutputRules) -> Mcp {
+fn service(broker: &BrokerHandle, rules: OutputRules, known: KnownSecrets) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
     let own_hosts = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -86,8 +87,8 @@ fn service(broker: &BrokerHandle, rules: OutputRules) -> Mcp {
         .with_legacy_session_mode(false)
         .with_json_response(false)
         .with_max_request_body_bytes(longest);
-    let (broker, rules) = (broker.clone(), Arc::new(rules));
-    StreamableHttpService::new(move || Ok(Server::new(broker.clone(), Arc::clone(&rules))), Arc::default(), config)
+    let server = Server::new(broker.clone(), Arc::new(rules), Arc::new(known));
+    StreamableHttpService::new(move || Ok(server.clone()), Arc::default(), config)
 }
 
 async fn client(stream: UnixStream, mcp: Mcp) {

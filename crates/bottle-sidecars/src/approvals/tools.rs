@@ -6,12 +6,16 @@ use std::time::Duration;
 use bottle_policy::outputs::{OutputKind, OutputRules};
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::{Request, RequestError, RouteWords};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::rule::Rule;
 use bottle_wire::proposal::ProposalId;
 use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::handler::server::tool::ToolCallContext;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
-    CacheScope, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ProtocolVersion, ResultType, ServerCapabilities, ServerConfig,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ResultType,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
@@ -166,15 +170,22 @@ pub(super) struct Server {
     broker: BrokerHandle,
     /// What of the forge is granted.
     rules: Arc<OutputRules>,
+    /// What no call may have in it.
+    known: Arc<KnownSecrets>,
     tool_router: ToolRouter<Self>,
 }
 
 type Context = RequestContext<RoleServer>;
 
+/// The names of all tools, whatever a run offers of them.
+pub(super) fn names() -> Vec<String> {
+    Server::tool_router().list_all().into_iter().map(|tool| tool.name.into_owned()).collect()
+}
+
 #[tool_router]
 impl Server {
-    pub(super) fn new(broker: BrokerHandle, rules: Arc<OutputRules>) -> Self {
-        Self { broker, rules, tool_router: Self::tool_router() }
+    pub(super) fn new(broker: BrokerHandle, rules: Arc<OutputRules>, known: Arc<KnownSecrets>) -> Self {
+        Self { broker, rules, known, tool_router: Self::tool_router() }
     }
 
     #[tool(
@@ -379,6 +390,18 @@ impl Server {
         }
     }
 
+    /// The refusal of a call with a known secret in it, which nobody else gets to see.
+    async fn secret_in(&self, call: &CallToolRequestParams) -> Option<CallToolResult> {
+        let text = serde_json::to_vec(&(&call.name, &call.arguments)).ok()?;
+        let (name, _) = self.known.find(&text)?;
+        let rule = Rule::known_secret(name);
+        let said = format!("refused: the value of {name} was found in the call ({rule}); leave it out");
+        match self.broker.secret(call.name.to_string(), rule).await {
+            Some(()) => Some(mistake(said)),
+            None => Some(gone()),
+        }
+    }
+
     async fn find(&self, id: &str) -> Result<BrokerAnswer, CallToolResult> {
         let id = ProposalId::parse(id.trim()).map_err(|error| mistake(error.to_string()))?;
         self.broker.status(id).await.ok_or_else(gone)
@@ -438,6 +461,14 @@ fn gone() -> CallToolResult {
 
 #[tool_handler(router = self.tool_router)]
 impl ServerHandler for Server {
+    /// Calls a tool, unless there is a secret in the call.
+    async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
+        if let Some(refusal) = self.secret_in(&request).await {
+            return Ok(refusal.into());
+        }
+        self.tool_router.call(ToolCallContext::new(self, request, context)).await
+    }
+
     /// Lists what this run offers: a tool for an output that is not granted is none of it.
     async fn list_tools(
         &self,

@@ -180,6 +180,7 @@ mod tests {
             approval: Approval::Deny,
             timeout: SupervisePolicy::default_timeout(),
             auto: vec![],
+            secrets: vec![],
             outputs: None,
         };
         let policies = Policies { routes: Some(routes), pipelock: None, gate: Some(gate) };

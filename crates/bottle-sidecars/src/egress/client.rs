@@ -182,6 +182,7 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<
     {
         log.withhold();
     }
+    log.is_self_test = from.contains_key(headers::SELF_TEST);
     let headers = response.headers_mut();
     headers::strip_hop(headers);
     headers::strip_door_headers(headers);

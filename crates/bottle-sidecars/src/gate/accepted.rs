@@ -217,7 +217,7 @@ impl Accepted<'_> {
         new_blanks: &Blanks,
     ) -> Result<ScanFound, String> {
         let ScanWork { repo, changes, rules, known, .. } = self.work;
-        let mut pass = ScanPass::new(Scanner::start_apart(repo.gate)?, rules, known, repo);
+        let mut pass = ScanPass::new(Some(Scanner::start_apart(repo.gate)?), rules, known, repo);
         // gitleaks needs something to look at, though upstream may have nothing alike.
         pass.add_refs("")?;
         let positions = changes.positions();

@@ -13,7 +13,7 @@ use super::changes::{RefUpdate, Repo};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
-use super::{history, log, relay, seed, transport};
+use super::{history, log, relay, seed, self_test, transport};
 use crate::common::{Error, own_program};
 
 /// A fetch may take its time, as long as something comes.
@@ -58,7 +58,11 @@ pub(super) fn prepare(gate: &GateDirs, config: &Path, before: Option<&GatePolicy
         before.is_some_and(|before| before.upstreams.iter().any(same))
     };
     for upstream in gate.policy.upstreams.iter().filter(|upstream| !made(upstream)) {
-        make(gate, upstream).map_err(|reason| Error::Policy { path: gate.mirror(&upstream.name), reason })?;
+        if self_test::is(upstream) {
+            self_test::make(gate)?;
+        } else {
+            make(gate, upstream).map_err(|reason| Error::Policy { path: gate.mirror(&upstream.name), reason })?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`, `history`,
 //! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes`, `stat` and `rules` (push policy), `hold` (pushes that wait for a person), `scan`, `texts`, `objects` and
-//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `allowlists` (what its own `.gitleaks.toml` allows), `transport` (ssh, https), `relay` (https through a company's proxy), `lfs` (Git LFS objects), `signing` (signatures of the run's commits), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
+//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `allowlists` (what its own `.gitleaks.toml` allows), `transport` (ssh, https), `relay` (https through a company's proxy), `lfs` (Git LFS objects), `signing` (signatures of the run's commits), `self_test` (the repository without an upstream), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
 //! that was not scanned by id in this very push; whatever fails on the way refuses. Rules about refs and paths, and the
@@ -33,6 +33,7 @@ mod relay;
 mod rules;
 mod scan;
 mod seed;
+mod self_test;
 mod signing;
 mod stat;
 mod sweep;

@@ -13,8 +13,10 @@ use bottle_policy::gate::hold::Holds;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 
+use bottle_types::secret::SecretName;
+
 use super::dirs::GateDirs;
-use super::{mirror, signing, transport};
+use super::{mirror, self_test, signing, transport};
 use crate::common::{self, Dirs, Error};
 
 /// A policy that has been accepted.
@@ -34,6 +36,9 @@ impl AcceptedPolicy {
         before: Option<&Self>,
     ) -> Result<Self, Error> {
         let policy = read(dirs, config, text)?;
+        if before.is_some_and(|before| common::loses_canary(&before.gate.policy.secrets, &policy.secrets)) {
+            return Err(Error::Policy { path: config.to_owned(), reason: common::CANARY_IS_LOST.to_owned() });
+        }
         let taken = Self { gate: GateDirs::new(dirs, policy, number) };
         mirror::prepare(&taken.gate, config, before.map(|before| &before.gate.policy))?;
         signing::prepare(&taken.gate)?;
@@ -50,9 +55,12 @@ impl Drop for AcceptedPolicy {
 /// Checks the policy.
 fn read(dirs: &Dirs, config: &Path, text: &str) -> Result<GatePolicy, Error> {
     let refuse = |reason: String| Error::Policy { path: config.to_owned(), reason };
-    let policy: GatePolicy = common::parse_policy(config, text)?;
+    let mut policy: GatePolicy = common::parse_policy(config, text)?;
     if policy.version != 1 {
         return Err(refuse(format!("version {} is not known here", policy.version)));
+    }
+    if policy.secrets.contains(&SecretName::canary()) {
+        policy.upstreams.push(self_test::upstream().map_err(refuse)?);
     }
     let mut names = BTreeSet::new();
     for upstream in &policy.upstreams {

@@ -64,7 +64,7 @@ pub(super) struct PossibleExemption {
 type Roots = HashMap<ObjectId, usize>;
 
 /// Reads every new object once, gives all that it says to each scanner, and tells what they find that upstream does not have.
-pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>, String> {
+pub(super) fn scan(gitleaks: Option<Scanner>, work: ScanWork<'_>) -> Result<Vec<FoundIn>, String> {
     let (found, roots) = look(gitleaks, work)?;
     let (hits, sources) = only_new(work, found);
     // Whoever decides about a held push is told all of it.
@@ -72,7 +72,7 @@ pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>
     Ok(located(work, &hits, &sources, &roots))
 }
 
-fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(ScanFound, Roots), String> {
+fn look(gitleaks: Option<Scanner>, work: ScanWork<'_>) -> Result<(ScanFound, Roots), String> {
     let ScanWork { repo, updates, changes, rules, known } = work;
     let mut pass = ScanPass::new(gitleaks, rules, known, repo);
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();

@@ -117,6 +117,11 @@ impl ActivePolicy {
         Self { policy: Arc::new(policy), upstream, switcher, dialer, approvals, usage_log, windows }
     }
 
+    /// Tells whether the self-test is here now: once in a run.
+    pub(super) fn is_first_self_test(&self) -> bool {
+        self.usage_log.is_first_self_test()
+    }
+
     /// Counts a request by the rule about these hosts.
     pub(super) fn count(&self, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
         self.usage_log.request(&self.policy.pipelock.limits, pattern, host)

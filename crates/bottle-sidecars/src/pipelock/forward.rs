@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::active::ActivePolicy;
@@ -45,7 +46,7 @@ impl ActivePolicy {
         if target.websocket {
             return self.websocket(target, claimed, request, log).await;
         }
-        match self.judge(target, claimed, &request, log) {
+        let reply = match self.judge(target, claimed, &request, log) {
             Ok((route, packings)) if self.policy.routes[route].ask => {
                 Box::pin(self.send_asking(target, route, &packings, request, log)).await.into()
             }
@@ -57,7 +58,11 @@ impl ActivePolicy {
                 drain(request.into_body());
                 (*answer).into()
             }
-        }
+        };
+        let is_canary = log.entry.finding.as_ref().is_some_and(|found| found.rule.is_canary());
+        // The self-test is over before the agent starts: what comes there later is the agent's.
+        log.is_self_test = target.is_self_test() && is_canary && self.is_first_self_test();
+        reply
     }
 
     /// The route of a request whose head may leave, and what its body is said to be packed in; or the refusal.
@@ -70,15 +75,10 @@ impl ActivePolicy {
     ) -> Result<(usize, Vec<Packing>), Box<Response<Body>>> {
         let policy = &self.policy;
         log.entry.path = policy.known.mask_str(&log.entry.path);
-        let seen = headers::pairs(request.headers());
-        let route = match policy.matcher.decide(target::for_rules(target, request, &seen)) {
-            Ok(route) => route,
-            Err(denied) => {
-                log.stop(AccessVerdict::Deny, denied.error);
-                return Err(Box::new(response::denied(request.headers(), &denied)));
-            }
+        let route = match target.is_self_test() {
+            true => policy.self_test_route(),
+            false => self.route(target, request, log)?,
         };
-        log.entry.route = Some(route);
         if claimed.is_some_and(|claimed| claimed != route) {
             log.stop(AccessVerdict::Deny, Reason::RouteMismatch);
             let message = "the doors don't agree about the route; the policy may be changing: try again";
@@ -96,8 +96,9 @@ impl ActivePolicy {
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::GitUpstream, message)));
         }
         let rated = |rate| self.count_rate(route, rate);
-        if let Err(reached) =
-            compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
+        if !compiled.leads_nowhere
+            && let Err(reached) =
+                compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
         {
             log.stop(AccessVerdict::Deny, Reason::Limit);
             return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, Reason::Limit, reached.to_string())));
@@ -108,6 +109,26 @@ impl ActivePolicy {
             log.entry.finding = Some(found);
             Box::new(answer)
         })
+    }
+
+    /// The route that the rules have for a request, or the refusal.
+    fn route<B>(
+        &self,
+        target: &RequestTarget,
+        request: &Request<B>,
+        log: &mut AccessLog,
+    ) -> Result<usize, Box<Response<Body>>> {
+        let seen = headers::pairs(request.headers());
+        match self.policy.matcher.decide(target::for_rules(target, request, &seen)) {
+            Ok(route) => {
+                log.entry.route = Some(route);
+                Ok(route)
+            }
+            Err(denied) => {
+                log.stop(AccessVerdict::Deny, denied.error);
+                Err(Box::new(response::denied(request.headers(), &denied)))
+            }
+        }
     }
 
     /// The refusal, if the head of the request is not to leave.
@@ -178,7 +199,8 @@ impl ActivePolicy {
         let judge =
             scan::BodyRules { rules, policy: Arc::clone(&self.policy), route, host: target.host.clone(), windows };
         let (this, host) = (Arc::clone(self), target.host.clone());
-        let may = Box::new(move |more| this.may_send(&host, more).is_ok());
+        let leads_nowhere = compiled.leads_nowhere;
+        let may = Box::new(move |more| leads_nowhere || this.may_send(&host, more).is_ok());
         let body = ScannedRequest::new(body, scan, judge, stream_verdict, Arc::clone(&warned), may);
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
@@ -191,7 +213,10 @@ impl ActivePolicy {
         parts.headers.remove(HOST);
         credentials(compiled, &mut parts.headers);
         log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
-        let result = self.dispatch(compiled, parts, boxed(body), upload).await;
+        let result = match compiled.leads_nowhere {
+            true => nowhere(boxed(body)).await,
+            false => self.dispatch(compiled, parts, boxed(body), upload).await,
+        };
         if let Some(found) = warned.get() {
             log.entry.finding.get_or_insert_with(|| found.clone());
         }
@@ -209,6 +234,11 @@ impl ActivePolicy {
             Err(NotSent::Failed(error)) => failed(target, &error, log),
             Err(NotSent::Unsigned(why)) => unsigned(&why, log),
             Err(NotSent::Ended(why)) => credential_ended(&why, log),
+            Err(NotSent::Nowhere) => {
+                log.stop(AccessVerdict::Error, Reason::Upstream);
+                let message = "nothing was found in the request, and nobody is behind this host: it is the self-test's";
+                refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message)
+            }
         }
     }
 
@@ -241,6 +271,15 @@ enum NotSent {
     /// Its credential has ended meanwhile, for this reason.
     Ended(String),
     Failed(hyper_util::client::legacy::Error),
+    /// It was let through where nobody is.
+    Nowhere,
+}
+
+/// Takes a body as an upstream would, and gives it to nobody. What stops it is in the line of the request.
+async fn nowhere(body: Body) -> Result<Response<Incoming>, NotSent> {
+    // Its bytes are of no use; only its end is waited for.
+    drop(body.collect().await);
+    Err(NotSent::Nowhere)
 }
 
 /// The refusal of a request that can't be signed.

@@ -158,6 +158,9 @@ fn write_verdict(headers: &mut HeaderMap, log: &AccessLog) {
     if log.is_withheld() {
         headers.insert(headers::WITHHELD, HeaderValue::from_static("1"));
     }
+    if log.is_self_test {
+        headers.insert(headers::SELF_TEST, HeaderValue::from_static("1"));
+    }
     let finding = log.entry.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
     // What upstream has to do with may be in any letters.
     let reason = log.entry.reason.as_ref().map(|reason| reason.replace(|char| !matches!(char, ' '..='~'), "?"));

@@ -129,6 +129,11 @@ impl Files {
             Ok(policy) if policy.pipelock.guest_proxy != guest_proxy => {
                 Some("`guest_proxy` takes a new start".to_owned())
             }
+            Ok(policy)
+                if common::loses_canary(&forwarder.active().policy.pipelock.secrets, &policy.pipelock.secrets) =>
+            {
+                Some(common::CANARY_IS_LOST.to_owned())
+            }
             Ok(policy) => {
                 forwarder.replace(policy);
                 tracing::info!("took the new policy");

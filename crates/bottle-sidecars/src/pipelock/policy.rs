@@ -12,6 +12,7 @@ use bottle_policy::supervise::Found;
 use bottle_scan::aws_keys::AwsKeys;
 use bottle_scan::dlp::{DataKind, Mode, Rules, RulesError, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::canary::SELF_TEST_HOST;
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::secret::SecretName;
 use bottle_types::units::Rate;
@@ -28,7 +29,7 @@ use crate::upstream_proxy::ProxyClient;
 pub(super) struct Policy {
     pub(super) pipelock: PipelockPolicy,
     pub(super) matcher: Matcher,
-    /// As the matcher counts them.
+    /// As the matcher counts them; the last is the self-test's, which the matcher does not have.
     pub(super) routes: Vec<CompiledRoute>,
     pub(super) known: KnownSecrets,
     /// The company's proxy, with its password.
@@ -82,6 +83,8 @@ pub(super) struct CompiledRoute {
     /// Where requests really go.
     pub(super) upstream: Option<BaseUrl>,
     pub(super) credential: Option<Credential>,
+    /// What is let through is sent to nobody.
+    pub(super) leads_nowhere: bool,
 }
 
 /// What is added to a request.
@@ -175,7 +178,7 @@ impl Policy {
         // Before the values: they are as new as it, or newer.
         let status = CredentialStatus::read(dirs)?;
         let invalid_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
-        let (matcher, compiled_routes) = if pipelock.guest_proxy {
+        let (matcher, mut compiled_routes) = if pipelock.guest_proxy {
             let matcher = Matcher::for_hosts(&pipelock.api_allowlist, &routed.git_upstreams);
             (matcher, pipelock.api_allowlist.iter().map(|host| CompiledRoute::open(host.clone(), &pipelock)).collect())
         } else {
@@ -184,6 +187,7 @@ impl Policy {
             (Matcher::new(&routed), compiled_routes.collect::<Result<Vec<_>, Error>>()?)
         };
         let matcher = matcher.map_err(|error| invalid_routes(error.to_string()))?;
+        compiled_routes.push(CompiledRoute::self_test(&pipelock).map_err(invalid)?);
         let mut secrets = pipelock.secrets.clone();
         let added = compiled_routes.iter().filter_map(|compiled| compiled.credential.as_ref());
         secrets.extend(added.flat_map(|added| &added.ends).map(|(name, _)| name.clone()));
@@ -221,6 +225,11 @@ impl Policy {
             routes_hash,
             generation,
         })
+    }
+
+    /// The route of the self-test.
+    pub(super) fn self_test_route(&self) -> usize {
+        self.routes.len() - 1
     }
 
     /// The rules that are looked for on the way to a host.
@@ -291,7 +300,14 @@ impl CompiledRoute {
             Action::Off => None,
         };
         let max_bytes = pipelock.request_body_scanning.max_body_bytes.0;
-        Self { host, model: false, mode, ask: false, max_bytes, rate: None, upstream: None, credential: None }
+        let (rate, upstream, credential) = (None, None, None);
+        Self { host, model: false, mode, ask: false, max_bytes, rate, upstream, credential, leads_nowhere: false }
+    }
+
+    /// The self-test's: judged as any other, and sent to nobody.
+    fn self_test(pipelock: &PipelockPolicy) -> Result<Self, String> {
+        let host = HostPattern::parse(SELF_TEST_HOST).map_err(|error| error.to_string())?;
+        Ok(Self { leads_nowhere: true, ..Self::open(host, pipelock) })
     }
 
     fn new(

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ const RESERVE_BYTES: u64 = 16 << 10;
 pub(super) struct UsageLog {
     state: Mutex<UsageState>,
     began: Instant,
+    /// The self-test has been here. One that is here after a restart is none: the first life saw it.
+    self_tested: AtomicBool,
 }
 
 struct UsageState {
@@ -70,11 +73,16 @@ impl UsageLog {
             state.usage.begin_again();
         }
         state.write(&[Count::Began]).map_err(make)?;
-        Ok(Self { state: Mutex::new(state), began: Instant::now() })
+        Ok(Self { state: Mutex::new(state), began: Instant::now(), self_tested: AtomicBool::new(again) })
     }
 
     fn lock(&self) -> MutexGuard<'_, UsageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether the self-test is here now: once in a run.
+    pub(super) fn is_first_self_test(&self) -> bool {
+        !self.self_tested.swap(true, Ordering::Relaxed)
     }
 
     /// Counts a request by the rule about these hosts.

@@ -59,7 +59,7 @@ pub(crate) type StreamVerdict = Arc<OnceLock<(Reason, Option<Found>)>>;
 /// In place of a path in which something was found.
 pub(crate) const WITHHELD: &str = "(withheld)";
 
-/// Access log of one request; its line is written when it is dropped.
+/// Access log of one request; its line, if it gets one, is written when it is dropped.
 pub(crate) struct AccessLog {
     pub(crate) entry: Access,
     /// Bytes of the request's body so far.
@@ -70,6 +70,8 @@ pub(crate) struct AccessLog {
     pub(crate) noted: Arc<OnceLock<Found>>,
     /// The request's body broke off or was malformed.
     pub(crate) broken: Arc<AtomicBool>,
+    /// It is the self-test's, which is in the run's cases, and no line.
+    pub(crate) is_self_test: bool,
     started: Instant,
     log_file: Arc<LogFile>,
 }
@@ -112,6 +114,7 @@ impl AccessLog {
             stream_verdict: Arc::default(),
             noted: Arc::default(),
             broken: Arc::default(),
+            is_self_test: false,
             started: Instant::now(),
             log_file: Arc::clone(log_file),
         }
@@ -158,6 +161,9 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
+        if self.is_self_test {
+            return;
+        }
         if let Some((reason, found)) = self.stream_verdict.get()
             && self.entry.verdict == AccessVerdict::Allow
         {

@@ -25,6 +25,9 @@ pub(crate) const TRAILERS: &str = "x-bottle-trailers";
 /// There because the path is in no log: something was found in the URL.
 pub(crate) const WITHHELD: &str = "x-bottle-withheld";
 
+/// There because the request is the self-test's, and gets no line.
+pub(crate) const SELF_TEST: &str = "x-bottle-self-test";
+
 /// So many headers may a request of the guest's have, or an answer of upstream's.
 pub(crate) const MAX_HEADERS: usize = 1000;
 /// So many between the doors, which add their own.

@@ -3,6 +3,7 @@
 use bottle_policy::conditions::Details;
 use bottle_policy::matcher::Target;
 use bottle_policy::route::Scheme;
+use bottle_types::canary::SELF_TEST_HOST;
 use bottle_types::host::HostName;
 use http::header::HOST;
 use http::{Request, Uri};
@@ -16,6 +17,14 @@ pub(crate) struct RequestTarget {
     pub(crate) id: String,
     /// The connection is to become a WebSocket.
     pub(crate) websocket: bool,
+}
+
+impl RequestTarget {
+    /// Tells whether it is the self-test's own place, which leads nowhere: what is sent there is judged as anything else.
+    pub(crate) fn is_self_test(&self) -> bool {
+        let is_plain = self.scheme == Scheme::Http && self.port == default_port(Scheme::Http) && !self.websocket;
+        is_plain && self.host.as_str() == SELF_TEST_HOST
+    }
 }
 
 /// The port of a scheme.

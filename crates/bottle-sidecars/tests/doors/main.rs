@@ -8,6 +8,7 @@
 
 mod ask;
 mod aws;
+mod canary;
 mod clients;
 mod escape;
 mod exit;

@@ -4,6 +4,7 @@
 mod allowlists;
 mod apply;
 mod approved;
+mod canary;
 mod claims;
 mod commits;
 mod evasion;

@@ -173,6 +173,10 @@ impl Ledger {
                 self.refused.push(*kind);
                 Ok(())
             }
+            Event::SecretRefused { .. } => {
+                self.notes += 1;
+                Ok(())
+            }
             Event::Output { id, output } => {
                 self.take_id(*id)?;
                 self.outputs.push((*id, (**output).clone()));

@@ -2,6 +2,7 @@
 
 use bottle_policy::outputs::{Output, OutputKind};
 use bottle_policy::supervise::Request;
+use bottle_types::rule::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,13 @@ pub enum Event {
         kind: OutputKind,
         /// Why.
         reason: String,
+    },
+    /// A call with a secret of the run in it, of which nothing else is written down.
+    SecretRefused {
+        /// The tool that was called.
+        tool: String,
+        /// Which secret.
+        rule: Rule,
     },
 }
 

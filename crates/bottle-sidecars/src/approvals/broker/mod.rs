@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use bottle_policy::outputs::{Output, OutputJudge, OutputKind};
 use bottle_policy::supervise::{Approval, Held, HeldPush, Request, SupervisePolicy};
+use bottle_types::canary::SELF_TEST_TOOL;
+use bottle_types::rule::Rule;
 use bottle_wire::control::{Applied, Apply, Decided, Holding, Listing, Update};
 use bottle_wire::proposal::record::{Cause, Event};
 use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, check, sha256};
@@ -57,6 +59,7 @@ pub(super) struct Pending {
 enum BrokerMessage {
     Ask(Request, oneshot::Sender<BrokerAnswer>),
     Output(OutputKind, Result<Output, String>, oneshot::Sender<BrokerAnswer>),
+    Secret(String, Rule, oneshot::Sender<()>),
     Status(ProposalId, oneshot::Sender<BrokerAnswer>),
     View(oneshot::Sender<View>),
     Watch(mpsc::UnboundedSender<Update>),
@@ -100,6 +103,11 @@ impl BrokerHandle {
     /// Hands in an output, or what is wrong with the call.
     pub(super) async fn output(&self, kind: OutputKind, asked: Result<Output, String>) -> Option<BrokerAnswer> {
         self.call(|to| BrokerMessage::Output(kind, asked, to)).await
+    }
+
+    /// Tells of a call that was refused because of a secret in it.
+    pub(super) async fn secret(&self, tool: String, rule: Rule) -> Option<()> {
+        self.call(|to| BrokerMessage::Secret(tool, rule, to)).await
     }
 
     pub(super) async fn status(&self, id: ProposalId) -> Option<BrokerAnswer> {
@@ -158,6 +166,10 @@ pub(super) struct Broker {
     watchers: Vec<mpsc::UnboundedSender<Update>>,
     /// None: nothing is granted.
     outputs: Option<OutputJudge>,
+    /// The names of the tools.
+    tools: Vec<String>,
+    /// The self-test has been here, or there was a life before this one.
+    is_self_tested: bool,
 }
 
 impl Broker {
@@ -171,7 +183,9 @@ impl Broker {
         let notes = log.ledger().notes();
         let asked = log.ledger().standings().count();
         let limits = RequestLimits::new(asked, notes, Instant::now());
-        Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![], outputs }
+        let (waiting, watchers, tools) = (BTreeMap::new(), vec![], super::tools::names());
+        let is_self_tested = log.is_gone_on_with();
+        Self { policy, log, supervisor, limits, paths, waiting, watchers, outputs, tools, is_self_tested }
     }
 
     async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), BrokerError> {
@@ -194,6 +208,7 @@ impl Broker {
         match message {
             BrokerMessage::Ask(request, to) => drop(to.send(self.ask(request).await?)),
             BrokerMessage::Output(kind, asked, to) => drop(to.send(self.output(kind, asked)?)),
+            BrokerMessage::Secret(tool, rule, to) => drop(to.send(self.secret(&tool, rule)?)),
             BrokerMessage::Status(id, to) => drop(to.send(self.status(id))),
             BrokerMessage::View(to) => drop(to.send(View::new(self.log.ledger(), &self.policy, &self.paths.spent))),
             BrokerMessage::List(to) => drop(to.send(self.list())),
@@ -220,6 +235,22 @@ impl Broker {
     }
 
     // Calls of the agent.
+
+    /// Writes down that a call had a secret in it; the self-test's, once in a run and before the agent starts, is among the run's cases.
+    fn secret(&mut self, tool: &str, rule: Rule) -> Result<(), BrokerError> {
+        if tool == SELF_TEST_TOOL && rule.is_canary() && !std::mem::replace(&mut self.is_self_tested, true) {
+            return Ok(());
+        }
+        // A secret may be in the name itself.
+        let known = self.tools.iter().find(|known| *known == tool);
+        let tool = known.map_or_else(|| "an unknown tool".to_owned(), Clone::clone);
+        tracing::warn!("refused a call of {tool}: {rule}");
+        // Whoever calls on and on is told no less, and fills no record.
+        if self.limits.note(Instant::now()).is_ok() {
+            self.log.add(Event::SecretRefused { tool, rule })?;
+        }
+        Ok(())
+    }
 
     async fn ask(&mut self, request: Request) -> Result<BrokerAnswer, BrokerError> {
         let mistake = |text: String| BrokerAnswer { text, mistake: true, pending: None };
