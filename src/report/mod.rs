@@ -1,6 +1,6 @@
 //! The views of a run: every one is a fold over [`RunEvent`].
 //!
-//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
+//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `gantt` (the summary's timeline), `card` (the text that is
 //! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own),
 //! `summary` (summary.md), `model` (a run as one value, from its record too), `html` (report.html), `show` (a record on the terminal), `site` (many records on a page), `export` (for
 //! other tools). Nothing here looks at the engine, and nothing decides: the exit code comes with
@@ -10,6 +10,7 @@ pub(crate) mod actions;
 mod asked;
 mod card;
 mod export;
+mod gantt;
 mod html;
 mod junit;
 mod model;
