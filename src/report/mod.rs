@@ -32,6 +32,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use actions::Actions;
+pub(crate) use export::Metrics;
 pub(crate) use junit::policy_tests_junit;
 use model::events::EventLog;
 pub(crate) use model::events::{printed as printed_event, schema as events_schema};
