@@ -266,6 +266,9 @@ mod tests {
     use super::*;
     use crate::report::model::samples::{self, Sample, hostile_contents};
 
+    /// A sample as the reader has it: its name, its labels, its value.
+    type ReadSample = (String, Vec<(String, String)>, f64);
+
     /// Samples by their names with their labels, as Prometheus' own client for Python reads them; it ends at what it does not read.
     fn parsed(text: &str) -> BTreeMap<String, f64> {
         let script = "import json, sys\n\
@@ -284,9 +287,9 @@ mod tests {
         let output = python.wait_with_output().expect("an end");
         writer.join().expect("it is written");
         assert!(output.status.success(), "{text}\n{}", bottle_testkit::said(&output));
-        let samples: Vec<(String, Vec<(String, String)>, f64)> = serde_json::from_slice(&output.stdout).expect("JSON");
+        let samples: Vec<ReadSample> = serde_json::from_slice(&output.stdout).expect("JSON");
         let count = samples.len();
-        let named = |(name, labels, value): (String, Vec<(String, String)>, f64)| {
+        let named = |(name, labels, value): ReadSample| {
             let labels: Vec<String> = labels.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
             (format!("{} {}", name.trim_start_matches("claude_bottle_"), labels.join(",")), value)
         };

@@ -32,19 +32,17 @@ fn in_a_browser() {
     for (name, page) in site_pages() {
         std::fs::write(dir.path().join(format!("{name}.html")), page).expect("a page");
     }
-    let hostile = || samples::hostile(&hostile_contents());
-    let pictures: [(&str, fn() -> Sample); 5] = [
-        ("success", samples::success),
-        ("refused-push", samples::refused_push),
-        ("approval", samples::approval),
-        ("each-kind", samples::of_each_kind),
-        ("large", || samples::large(LARGE.0, 2000)),
-    ];
-    for (name, sample) in pictures.map(|(name, make)| (name, make())).into_iter().chain([("hostile", hostile())]) {
-        std::fs::write(dir.path().join(format!("timeline-{name}.svg")), sample.view().timeline_svg())
-            .expect("a picture");
-        std::fs::write(dir.path().join(format!("gantt-{name}.md")), gantt(&sample.events)).expect("a diagram");
-    }
+    let drawn = |name: &str, sample: &Sample| {
+        let put = |file: String, text: String| std::fs::write(dir.path().join(file), text).expect("a file");
+        put(format!("timeline-{name}.svg"), sample.view().timeline_svg());
+        put(format!("gantt-{name}.md"), gantt(&sample.events));
+    };
+    drawn("success", &samples::success());
+    drawn("refused-push", &samples::refused_push());
+    drawn("approval", &samples::approval());
+    drawn("each-kind", &samples::of_each_kind());
+    drawn("large", &samples::large(LARGE.0, 2000));
+    drawn("hostile", &samples::hostile(&hostile_contents()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/html/browser.cjs");
     #[expect(clippy::disallowed_methods, reason = "a test drives a browser")]
     let mut command = Command::new(needed("BOTTLE_TEST_NODE"));
