@@ -269,34 +269,44 @@ mod tests {
     /// A sample as the reader has it: its name, its labels, its value.
     type ReadSample = (String, Vec<(String, String)>, f64);
 
-    /// Samples by their names with their labels, as Prometheus' own client for Python reads them; it ends at what it does not read.
-    fn parsed(text: &str) -> BTreeMap<String, f64> {
+    /// Samples of each text by their names with their labels, as Prometheus' own client for Python reads them; it ends at what it does not read.
+    fn all_parsed(texts: &[String]) -> Vec<BTreeMap<String, f64>> {
         let script = "import json, sys\n\
             from prometheus_client.parser import text_string_to_metric_families as families\n\
-            text = sys.stdin.buffer.read().decode()\n\
-            found = [f for f in families(text)]\n\
-            assert all(f.type in ('gauge', 'summary') and f.documentation for f in found), found\n\
-            assert len({f.name for f in found}) == len(found)\n\
-            print(json.dumps([[s.name, sorted(s.labels.items()), s.value] for f in found for s in f.samples]))";
+            def read(text):\n\
+            \x20   found = list(families(text))\n\
+            \x20   assert all(f.type in ('gauge', 'summary') and f.documentation for f in found), found\n\
+            \x20   assert len({f.name for f in found}) == len(found)\n\
+            \x20   return [[s.name, sorted(s.labels.items()), s.value] for f in found for s in f.samples]\n\
+            print(json.dumps([read(text) for text in json.load(sys.stdin)]))";
         let mut python = bottle_testkit::python();
         let python = python.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut python = python.spawn().expect("Python");
         let mut input = python.stdin.take().expect("its input");
-        let bytes = text.to_owned();
-        let writer = std::thread::spawn(move || input.write_all(bytes.as_bytes()).expect("it reads"));
+        let json = serde_json::to_vec(texts).expect("JSON");
+        let writer = std::thread::spawn(move || input.write_all(&json).expect("it reads"));
         let output = python.wait_with_output().expect("an end");
         writer.join().expect("it is written");
-        assert!(output.status.success(), "{text}\n{}", bottle_testkit::said(&output));
-        let samples: Vec<ReadSample> = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(output.status.success(), "{texts:?}\n{}", bottle_testkit::said(&output));
+        let read: Vec<Vec<ReadSample>> = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(read.len(), texts.len());
+        read.into_iter().zip(texts).map(|(samples, text)| named(samples, text)).collect()
+    }
+
+    fn named(samples: Vec<ReadSample>, text: &str) -> BTreeMap<String, f64> {
         let count = samples.len();
-        let named = |(name, labels, value): ReadSample| {
+        let name = |(name, labels, value): ReadSample| {
             let labels: Vec<String> = labels.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
             (format!("{} {}", name.trim_start_matches("claude_bottle_"), labels.join(",")), value)
         };
-        let samples: BTreeMap<String, f64> = samples.into_iter().map(named).collect();
+        let samples: BTreeMap<String, f64> = samples.into_iter().map(name).collect();
         assert_eq!(samples.len(), count, "no series is there twice");
         assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), count, "each line is a sample");
         samples
+    }
+
+    fn parsed(text: &str) -> BTreeMap<String, f64> {
+        all_parsed(&[text.to_owned()]).remove(0)
     }
 
     fn metrics(samples: &[Sample]) -> BTreeMap<String, f64> {
@@ -349,12 +359,16 @@ mod tests {
 
     #[test]
     fn nothing_of_a_hostile_record_is_more_than_a_label_and_labels_are_bounded() {
-        for content in hostile_contents() {
-            let sample = samples::hostile(std::slice::from_ref(&content));
+        let text_of = |content: &String| {
+            let sample = samples::hostile(std::slice::from_ref(content));
             sample.view();
             let text = Metrics::read(&[sample.dir.path().to_owned()]).expect("the record").text();
             assert_eq!(crate::report::show::alive(&text), None, "{content:.80}");
-            let found = parsed(&text);
+            text
+        };
+        let contents = hostile_contents();
+        let texts: Vec<String> = contents.iter().map(text_of).collect();
+        for (found, content) in all_parsed(&texts).iter().zip(&contents) {
             assert!(found.contains_key("runs agent=implementer,outcome=failure"), "{content:.80}: {found:?}");
         }
         // More rules than there are series for them.
