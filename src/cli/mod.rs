@@ -116,6 +116,9 @@ enum Command {
         /// Print that of claude-bottle.test.yml.
         #[arg(long)]
         tests: bool,
+        /// Print that of a line of events.jsonl.
+        #[arg(long, conflicts_with = "tests")]
+        events: bool,
     },
     /// Print a completion script for a shell.
     Completions {
@@ -255,8 +258,12 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor(args) => doctor::main(&args, &context).await,
         Command::Installation(command) => installation::main(&command, &context).await,
-        Command::Schema { tests } => {
-            let schema = if tests { bottle_plan::policy_test::schema() } else { bottle_plan::manifest::schema() };
+        Command::Schema { tests, events } => {
+            let schema = match (tests, events) {
+                (true, _) => bottle_plan::policy_test::schema(),
+                (_, true) => crate::report::events_schema(),
+                _ => bottle_plan::manifest::schema(),
+            };
             print(&serde_json::to_string_pretty(&schema).map_err(Failure::machine)?)
         }
         Command::Completions { shell } => {

@@ -19,7 +19,7 @@ use crate::approve::{ControlClient, what};
 use crate::backend::{self, Bottle, Side};
 use crate::exit::{Code, Failure};
 use crate::host;
-use crate::report::{LiveRun, Page};
+use crate::report::{LiveRun, Page, printed_event};
 use crate::state;
 
 /// How often the screen is drawn, if anything on it has changed.
@@ -35,12 +35,16 @@ const LOGS: [&str; 3] = ["egress.jsonl", "pipelock.jsonl", "budget.jsonl"];
 pub(crate) struct WatchArgs {
     /// The run's slug, as `ps` shows it; not needed if there is only one live run.
     slug: Option<String>,
+    /// Print the run's events as JSON, a line each, as events.jsonl has them, and no screen.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn main(args: WatchArgs, context: &Context) -> Result<Code, Failure> {
     let (slug, dir) = proposals::dir(&Which { slug: args.slug }, "say which one: bottle-runner watch SLUG", context)?;
     let mut watched = Watched::new(&slug, &dir);
-    if follow(&mut watched, context).await? == Left::ByPerson {
+    let left = follow(&mut watched, args.json, context).await?;
+    if left == Left::ByPerson || args.json {
         return Ok(Code::Done);
     }
     let mut page = page(context);
@@ -56,9 +60,9 @@ enum Left {
 }
 
 /// Follows the run to its end, or until somebody leaves.
-async fn follow(watched: &mut Watched, context: &Context) -> Result<Left, Failure> {
+async fn follow(watched: &mut Watched, is_json: bool, context: &Context) -> Result<Left, Failure> {
     let is_dumb = context.environment.get("TERM").is_none_or(|term| term == "dumb");
-    let mut screen = (std::io::stdout().is_terminal() && !is_dumb).then(Screen::enter);
+    let mut screen = (std::io::stdout().is_terminal() && !is_dumb && !is_json).then(Screen::enter);
     let mut keys = screen.as_ref().and_then(|_| Keys::listen());
     let mut ended = signal(SignalKind::terminate())
         .map_err(|error| Failure::machine(format_args!("failed to listen for signals: {error}")))?;
@@ -76,9 +80,11 @@ async fn follow(watched: &mut Watched, context: &Context) -> Result<Left, Failur
             _ = tick.tick() => {
                 // Before the files are read: what the run writes last is then read, too.
                 let is_live = state::is_live(&watched.dir);
-                for line in watched.read() {
-                    if screen.is_none() {
-                        print_line(context, &line);
+                for event in watched.read() {
+                    match &event.told {
+                        _ if is_json => print_json(&event.line),
+                        Some(told) if screen.is_none() => print_line(context, told),
+                        _ => {}
                     }
                 }
                 if !is_live {
@@ -104,6 +110,13 @@ fn print_line(context: &Context, (mark, colour, text): &(&'static str, &'static 
     page.line(&[(colour, mark), ("", " "), ("", text)]);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(page.into_text().as_bytes()).and_then(|()| out.flush());
+}
+
+/// A line of JSON. One that is not understood is left out, and a reader that went away is no error.
+fn print_json(line: &[u8]) {
+    if let Some(line) = printed_event(line) {
+        say(&format!("{line}\n"));
+    }
 }
 
 /// The terminal's other screen; the first one as it was when this goes.
@@ -151,6 +164,13 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// A new line of events.jsonl.
+struct WatchedEvent {
+    line: Vec<u8>,
+    /// The same for people: its mark, the mark's colour, and the words; none where there is nothing to say.
+    told: Option<(&'static str, &'static str, String)>,
+}
+
 /// A run, and how far its files were read.
 struct Watched {
     dir: PathBuf,
@@ -173,12 +193,12 @@ impl Watched {
         }
     }
 
-    /// Reads what the run has written since, and gives it as lines for people.
-    fn read(&mut self) -> Vec<(&'static str, &'static str, String)> {
+    /// Reads what the run has written since.
+    fn read(&mut self) -> Vec<WatchedEvent> {
         let transcript = self.transcript.more();
         whole_lines(&transcript).for_each(|line| self.run.transcript(line));
         let events = self.events.more();
-        whole_lines(&events).filter_map(|line| self.run.event(line)).collect()
+        whole_lines(&events).map(|line| WatchedEvent { told: self.run.event(line), line: line.to_vec() }).collect()
     }
 
     /// Takes what the doors have written and what was asked for.

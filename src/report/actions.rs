@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bottle_wire::run_record::Outcome;
 
-use super::{Case, Reporter, RunEvent, Suite, card};
+use super::gantt::gantt;
+use super::{Case, Reporter, RunEvent, Suite, TimedEvent, card};
 use crate::exit::{Code, Failure};
 use crate::host;
 use crate::workflow_commands::{escaped, plain, property, say};
@@ -30,7 +31,7 @@ pub(crate) struct Actions {
     group: bool,
     /// `GITHUB_STEP_SUMMARY`.
     summary: Option<PathBuf>,
-    seen: Vec<RunEvent>,
+    seen: Vec<TimedEvent>,
 }
 
 impl Actions {
@@ -90,7 +91,7 @@ impl Actions {
 
 impl Reporter for Actions {
     fn on(&mut self, event: &RunEvent) {
-        self.seen.push(event.clone());
+        self.seen.push((i64::try_from(host::unix_millis()).unwrap_or(i64::MAX), event.clone()));
         match event {
             RunEvent::Phase { phase } => {
                 self.take_commands();
@@ -106,11 +107,12 @@ impl Reporter for Actions {
                 self.stop_commands();
                 self.show(event);
                 self.take_commands();
-                for line in annotations(&self.seen) {
+                let seen: Vec<RunEvent> = self.seen.iter().map(|(_, event)| event.clone()).collect();
+                for line in annotations(&seen) {
                     say(&line);
                 }
                 if let Some(path) = &self.summary
-                    && let Err(error) = append(path, &format!("{}\n", card::status(&self.seen)))
+                    && let Err(error) = append(path, &format!("{}\n{}\n", card::status(&seen), gantt(&self.seen)))
                 {
                     say(&format!(
                         "::warning::{}\n",

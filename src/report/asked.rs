@@ -95,6 +95,7 @@ mod tests {
         };
         let mut events = vec![
             RunEvent::Started {
+                version: 1,
                 slug: "s".to_owned(),
                 title: "t".to_owned(),
                 record: "/r".into(),

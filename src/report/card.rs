@@ -284,6 +284,7 @@ mod tests {
         vec![
             RunEvent::Case { case: agent },
             RunEvent::Started {
+                version: 1,
                 slug: "s".to_owned(),
                 title: hostile.to_owned(),
                 record: "/r".into(),

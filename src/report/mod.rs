@@ -1,6 +1,6 @@
 //! The views of a run: every one is a fold over [`RunEvent`].
 //!
-//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
+//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `gantt` (the summary's timeline), `card` (the text that is
 //! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own),
 //! `summary` (summary.md), `model` (a run as one value, from its record too), `html` (report.html), `show` (a record on the terminal), `site` (many records on a page), `export` (for
 //! other tools). Nothing here looks at the engine, and nothing decides: the exit code comes with
@@ -10,6 +10,7 @@ pub(crate) mod actions;
 mod asked;
 mod card;
 mod export;
+mod gantt;
 mod html;
 mod junit;
 mod model;
@@ -27,12 +28,14 @@ use std::time::Duration;
 
 use bottle_types::git::ObjectId;
 use bottle_wire::run_record::Outcome;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use actions::Actions;
+pub(crate) use export::Metrics;
 pub(crate) use junit::policy_tests_junit;
 use model::events::EventLog;
-pub(crate) use model::events::requests_in;
+pub(crate) use model::events::{printed as printed_event, requests_in, schema as events_schema};
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;
@@ -45,8 +48,12 @@ use crate::host;
 use crate::secrets::Secrets;
 use crate::state::LineFile;
 
+/// The version of the events, of which `schema/claude-bottle.events-v1.schema.json` has the form. A change of the form is a new version with
+/// a file of its own.
+pub(crate) const EVENTS_VERSION: u32 = 1;
+
 /// The parts of a run, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Phase {
     Prepare,
@@ -95,7 +102,7 @@ impl Phase {
 }
 
 /// The JUnit suites.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Suite {
     Bottle,
@@ -125,18 +132,23 @@ impl Suite {
 }
 
 /// Something that was checked or done, and how it went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Case {
+    /// What it belongs to.
     pub(crate) suite: Suite,
+    /// What was checked or done.
     pub(crate) name: String,
+    /// How many seconds it took.
     #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "duration")]
+    #[schemars(with = "f64", range(min = 0))]
     pub(crate) duration: Duration,
     /// What went wrong; none: it passed.
     pub(crate) failure: Option<String>,
     /// What it printed.
     pub(crate) output: String,
     /// By which attempt of the agent's it is, from the second on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
     /// What a reader should know beside the verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,12 +186,19 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "event")]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "event", deny_unknown_fields)]
 pub(crate) enum RunEvent {
+    /// The run begins.
     Started {
+        /// The version of the events, 1.
+        #[schemars(extend("const" = EVENTS_VERSION))]
+        version: u32,
+        /// The run's short unique name.
         slug: String,
+        /// The task in a line.
         title: String,
+        /// The directory of its record.
         record: PathBuf,
         /// Who asked, and where.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,46 +210,48 @@ pub(crate) enum RunEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         traceparent: Option<String>,
     },
+    /// A part of the run begins, and the one before it has ended.
     Phase {
+        /// Which.
         phase: Phase,
     },
+    /// Something was checked or done.
     Case {
+        /// What, and how it went.
         case: Case,
     },
     /// A report of the project's own tests.
     TestReport {
+        /// Its counts.
         report: TestReport,
     },
     /// A line of progress.
-    Note {
-        text: String,
-    },
+    Note { text: String },
     /// Something a person should know although the run goes on.
-    Warning {
-        text: String,
-    },
+    Warning { text: String },
     /// The agent said something.
-    Said {
-        text: String,
-    },
+    Said { text: String },
     /// The agent uses a tool.
     Tool {
         name: String,
+        /// What goes into it, or the beginning of that.
         input: String,
     },
     /// A door refused something.
     Refused {
         door: String,
+        /// What, and why.
         what: String,
     },
     /// The agent tells how far it is.
-    Progress {
-        text: String,
-    },
+    Progress { text: String },
     /// The agent asks for something, or what it asked for was decided.
     Proposal {
+        /// Its name in this run, such as P1.
         id: String,
+        /// What it asks for.
         what: String,
+        /// How it stands now.
         standing: ProposalStatus,
         /// Who decided.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,11 +260,10 @@ pub(crate) enum RunEvent {
         detail: String,
     },
     /// What to write into the manifest so that the next run need not ask, as a diff.
-    Offer {
-        diff: String,
-    },
+    Offer { diff: String },
     /// The branch of this run has moved at upstream.
     Pushed {
+        /// From where to where.
         push: BranchPush,
         /// It went back to where it was before an earlier run.
         undone: bool,
@@ -252,11 +272,15 @@ pub(crate) enum RunEvent {
     PullRequest {
         number: u64,
         url: String,
+        /// False: it was there before.
         opened: bool,
         draft: bool,
     },
+    /// The run has ended.
     Finished {
+        /// How.
         outcome: Outcome,
+        /// The directory of its record.
         record: PathBuf,
     },
 }
@@ -289,7 +313,8 @@ pub(crate) fn outcome<'e>(
 pub(crate) type TimedEvent = (i64, RunEvent);
 
 /// A run's pushes to its branch, together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct BranchPush {
     /// The run's name.
     pub(crate) run: String,
@@ -409,8 +434,8 @@ impl Inner {
 fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
     let mask = |text: String| secrets.mask(&text);
     match event {
-        RunEvent::Started { slug, title, record, asked, job, traceparent } => {
-            RunEvent::Started { slug, title: mask(title), record, asked: asked.map(mask), job, traceparent }
+        RunEvent::Started { version, slug, title, record, asked, job, traceparent } => {
+            RunEvent::Started { version, slug, title: mask(title), record, asked: asked.map(mask), job, traceparent }
         }
         RunEvent::Case { case } => RunEvent::Case {
             case: Case {

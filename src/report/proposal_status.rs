@@ -1,9 +1,10 @@
 //! The states of a proposal that views tell apart.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a proposal stands, for people and for other programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ProposalStatus {
     Asked,

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
+use super::model::events::inert_json;
 use super::show::one_line;
 use super::{Case, ProposalStatus, Reporter, RunEvent, Suite};
 use crate::exit::Code;
@@ -122,9 +123,8 @@ pub(crate) struct Json;
 
 impl Reporter for Json {
     fn on(&mut self, event: &RunEvent) {
-        if let Ok(mut line) = serde_json::to_vec(event) {
-            line.push(b'\n');
-            let _ = io::stdout().write_all(&line);
+        if let Some(line) = inert_json(event) {
+            let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
         }
     }
 }

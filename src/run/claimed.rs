@@ -12,7 +12,7 @@ use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::host;
-use crate::report::RunEvent;
+use crate::report::{EVENTS_VERSION, RunEvent};
 use crate::state::RunRecord;
 use crate::thread::{self, Ask, Claim, Lease, LeaseGuard, OnLeaseLost, Sticky};
 use bottle_wire::run_record::{Metadata, Outcome};
@@ -37,6 +37,7 @@ impl<'r> Claimed<'r> {
         let started = time::OffsetDateTime::now_utc();
         let status_comment = status_comment(context, guard.clone());
         events.emit(RunEvent::Started {
+            version: EVENTS_VERSION,
             slug: plan.slug.to_string(),
             title: plan.task.title(),
             record: record.dir().to_owned(),

@@ -1,6 +1,6 @@
 //! A job that is ready to run on the backend of its test: the world, an upstream with the sample, an event, a cassette.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bottle_testkit::{Host, Running, Upstream, World, said, sh};
@@ -117,6 +117,7 @@ impl Job {
             if std::fs::read_to_string(record.join("metadata.json")).is_ok_and(|text| text.contains("\"outcome\"")) {
                 let output = self.world.runner().arg("verify-record").arg(&record).output().expect("the runner");
                 assert!(output.status.success(), "{slug}: {}", said(&output));
+                events_as_published(&record);
             }
         }
     }
@@ -127,6 +128,24 @@ impl Job {
             let left = left_behind(&slug);
             assert!(left.is_empty(), "{slug} left {left:?}");
         }
+    }
+}
+
+/// Asserts that each line of a record's events.jsonl is as the published schema has it, and that the run's end is among them.
+fn events_as_published(record: &Path) {
+    let schema = include_str!("../../schema/claude-bottle.events-v1.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).expect("a schema");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let text = std::fs::read_to_string(record.join("events.jsonl")).expect("events.jsonl");
+    let mut kinds = vec![];
+    for line in text.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let errors: Vec<String> = validator.iter_errors(&event).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}: {line}");
+        kinds.push(event["data"]["event"].to_string());
+    }
+    for kind in ["\"started\"", "\"finished\""] {
+        assert!(kinds.iter().any(|known| known == kind), "no {kind} in {kinds:?}");
     }
 }
 

@@ -54,6 +54,18 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert_eq!(prints(&["site", &state.display().to_string()]), format!("{}: 1 runs\n", page.display()));
     let text = std::fs::read_to_string(&page).expect("the page");
     assert!(text.contains(&format!("href=\"{SLUG}/report.html\"")) && text.contains("request/no_route"), "{text}");
+    let picture = prints(&["export", "--svg", SLUG]);
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && picture.contains("· done ·"), "{picture}");
+    let metrics = prints(&["export", "--prometheus", &state.display().to_string(), SLUG]);
+    assert!(metrics.contains("\nclaude_bottle_runs{agent=\"implementer\",outcome=\"success\"} 1\n"), "{metrics}");
+    for (args, why) in [
+        (["export", "--svg", SLUG, SLUG], "more than one record is named"),
+        (["export", "--prometheus", SLUG, "/nowhere/at/all"], "failed to read /nowhere/at/all"),
+        (["schema", "--events", "--tests", "--no-color"], "cannot be used with"),
+    ] {
+        let output = world.runner().args(args).output().expect("the runner");
+        assert!(output.status.code() == Some(2) && said(&output).contains(why), "{args:?}: {}", said(&output));
+    }
     let both = world.runner().args(["export", "--sarif", "--ocsf", SLUG]).output().expect("the runner");
     assert_eq!(both.status.code(), Some(2), "{}", said(&both));
     std::fs::create_dir(world.path("empty")).expect("a directory");

@@ -40,7 +40,7 @@ record_files! {
     Junit "junit.xml": "the suites below, with durations and failure texts",
     Attachments "attachments.jsonl": "one line per file that people attached to their words: address without its query, writer, the words, and what the agent got (`picture`, `text`) with the given file's bytes and SHA-256, or `nothing` and why; missing if there was none",
     Setup "setup.log": "the commands of the setup and what they printed, and what became of its cache; missing if the bottle has none",
-    Events "events.jsonl": "each event of the run as `run --json` prints it, in `data`, with its `time`, written as it happens; missing in records of earlier versions",
+    Events "events.jsonl": "each event of the run as `run --json` prints it, in `data`, with its `time`, written as it happens, see [below](#eventsjsonl); missing in records of earlier versions",
     Transcript "transcript.jsonl": "Claude Code's event stream, line by line; missing if the agent was not started",
     Egress "egress.jsonl": "one line per request at egress and at pipelock, by time; both lines of one request have the same `id`",
     Pushes "gate.jsonl": "one line per pushed ref: ids, commits, objects, bytes, findings (rule, commit, path, line, SHA-256 of the bytes), verdict (`accepted`, `refused`, `held`, `would-push`), reasons, times",

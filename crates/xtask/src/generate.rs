@@ -8,6 +8,9 @@ use std::process::Command;
 use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
+/// The schema of a run's events, of the version that is written now.
+const EVENTS: &str = "schema/claude-bottle.events-v1.schema.json";
+
 /// A file whose committed text is not the generated one.
 pub struct Stale {
     /// Its path below the repository's root.
@@ -27,10 +30,13 @@ pub fn stale(root: &Path, runner: &Path) -> Result<Vec<Stale>, String> {
         serde_json::from_str(&printed(runner, &["schema"])?).map_err(|error| format!("the schema: {error}"))?;
     let tests: Value = serde_json::from_str(&printed(runner, &["schema", "--tests"])?)
         .map_err(|error| format!("the schema of policy tests: {error}"))?;
+    let events: Value = serde_json::from_str(&printed(runner, &["schema", "--events"])?)
+        .map_err(|error| format!("the schema of events: {error}"))?;
     let made = |path, text| Ok::<_, String>(Stale { path, text });
     let files = [
         made("schema/claude-bottle.schema.json", format!("{schema:#}\n")),
         made("schema/claude-bottle.test.schema.json", format!("{tests:#}\n")),
+        frozen(EVENTS, fs::read_to_string(root.join(EVENTS)).ok().as_deref(), &events),
         page(root, "docs/reference/commands.md", |page| commands(page, &help)),
         page(root, "docs/reference/exit-codes.md", |page| exit_codes(page, &help(&[])?)),
         page(root, "docs/reference/action.md", |page| inputs_and_outputs(page, &action)),
@@ -39,11 +45,39 @@ pub fn stale(root: &Path, runner: &Path) -> Result<Vec<Stale>, String> {
     let mut stale = vec![];
     for file in files {
         let file = file?;
-        if read(root, file.path)? != file.text {
-            stale.push(file);
+        // A file that is not there is written.
+        if fs::read_to_string(root.join(file.path)).is_ok_and(|text| text == file.text) {
+            continue;
         }
+        stale.push(file);
     }
     Ok(stale)
+}
+
+/// A schema that others check by: what it takes stays as it is, and what it says for people may get better.
+fn frozen(path: &'static str, committed: Option<&str>, schema: &Value) -> Result<Stale, String> {
+    if let Some(committed) = committed {
+        let committed: Value = serde_json::from_str(committed).map_err(|error| format!("{path}: {error}"))?;
+        if without_words(committed) != without_words(schema.clone()) {
+            return Err(format!(
+                "{path} is frozen: a change of what it takes is a new version, with a file of its own beside this one"
+            ));
+        }
+    }
+    Ok(Stale { path, text: format!("{schema:#}\n") })
+}
+
+/// A schema without its descriptions. A property of that name has an object, not a text.
+fn without_words(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(keys) => {
+            keys.retain(|key, value| key != "description" || !value.is_string());
+            keys.values_mut().for_each(|value| *value = without_words(value.take()));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = without_words(value.take())),
+        _ => {}
+    }
+    schema
 }
 
 fn page(root: &Path, path: &'static str, make: impl Fn(&str) -> Result<String, String>) -> Result<Stale, String> {
@@ -178,6 +212,19 @@ mod tests {
         assert_eq!(replace_table(page, "| a |", "| a |\n| --- |\n| new |\n"), Ok(page.replace("old", "new")));
         assert_eq!(replace_table("one\n\n| a |\n| old |\n", "| a |", "| a |\n"), Ok("one\n\n| a |\n".to_owned()));
         assert!(replace_table("one\n", "| a |", "").is_err());
+    }
+
+    #[test]
+    fn a_frozen_schema_may_change_its_words_alone() {
+        let schema = |words: &str, kind: &str| serde_json::json!({"description": words, "properties": {"description": {"type": kind, "description": words}}});
+        let hold =
+            |committed: Option<&str>, kind| frozen("e.json", committed, &schema("two", kind)).map(|file| file.text);
+        let text = format!("{:#}\n", schema("two", "string"));
+        assert_eq!(hold(None, "string").as_ref(), Ok(&text));
+        assert_eq!(hold(Some(&schema("one", "string").to_string()), "string").as_ref(), Ok(&text));
+        let error = hold(Some(&text), "integer").expect_err("another type");
+        assert!(error.starts_with("e.json is frozen: "), "{error}");
+        assert!(hold(Some("{"), "string").is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-// Drives the pages of a directory in Chromium: node browser.cjs DIR. NODE_PATH has playwright-core and axe-core; BOTTLE_TEST_CHROMIUM names
-// the browser; pictures go where BOTTLE_TEST_PICTURES says. Ends with 1, and says why, if anything is not as it should be.
+// Drives the pages of a directory in Chromium: node browser.cjs DIR. A page whose name begins with `site` is one of many records, any other a
+// run's; an .svg is a timeline, a .md has a diagram of Mermaid. NODE_PATH has playwright-core, axe-core and mermaid; BOTTLE_TEST_CHROMIUM names the browser; pictures go where BOTTLE_TEST_PICTURES says. Ends with 1, and says why, if anything is not as it should be.
 "use strict";
 const fs = require("node:fs");
 const path = require("node:path");
@@ -10,6 +10,9 @@ const DIR = path.resolve(process.argv[2]);
 const PICTURES = process.env.BOTTLE_TEST_PICTURES;
 const WIDTHS = [390, 820, 1280];
 const SECTIONS = ["summary", "timeline", "turns", "pushes", "egress", "cost", "checks", "record"];
+const SITE_SECTIONS = ["agents", "cost", "refusals", "phases", "runs", "left-out"];
+const isSite = (name) => name.startsWith("site");
+const sections = (name) => isSite(name) ? SITE_SECTIONS : SECTIONS;
 const problems = [];
 
 function check(holds, name, what) {
@@ -20,7 +23,7 @@ function check(holds, name, what) {
 async function open(browser, name, options) {
   const context = await browser.newContext({ viewport: { width: options.width || 1280, height: 900 }, ...options.context });
   const page = await context.newPage();
-  const file = `file://${path.join(DIR, `${name}.html`)}`;
+  const file = `file://${path.join(DIR, options.file || `${name}.html`)}`;
   page.on("request", (request) => check(request.url().split("#")[0] === file, name, `asked for ${request.url().slice(0, 200)}`));
   page.on("dialog", (dialog) => {
     problems.push(`${name}: a dialog says ${dialog.message()}`);
@@ -31,7 +34,8 @@ async function open(browser, name, options) {
   page.on("popup", () => problems.push(`${name}: opened a window`));
   const start = Date.now();
   await page.goto(file, { waitUntil: "commit" });
-  if (!options.still) await page.waitForSelector("html[data-drawn]", { timeout: 60_000 });
+  if (isSite(name) || options.still) await page.waitForLoadState("load");
+  else await page.waitForSelector("html[data-drawn]", { timeout: 60_000 });
   return { context, page, ms: Date.now() - start };
 }
 
@@ -44,14 +48,15 @@ async function times(page, name, ms) {
 
 /** Nothing that the run's texts name is there as an element, an attribute or a global. */
 async function inert(page, name) {
-  const alive = await page.evaluate(() => {
+  const alive = await page.evaluate((site) => {
+    const ourLinks = site ? /^#[a-z-]+$|^[a-z0-9/-]+\/report\.html$/ : /^#[a-z]+$|^https:\/\/github\.com\//;
     const ours = /^(a|article|blockquote|body|br|button|code|dd|details|div|dl|dt|figcaption|figure|footer|g|h[1-4]|head|header|html|input|label|li|line|main|meta|nav|noscript|option|p|pre|rect|script|section|select|span|strong|style|summary|svg|table|tbody|td|text|th|thead|title|tr|ul)$/;
     const wrong = [];
     for (const element of document.querySelectorAll("*")) {
       if (!ours.test(element.localName)) wrong.push(`<${element.localName}>`);
       for (const { name, value } of element.attributes) {
         if (/^on|^style$|^src|^ping$|^formaction$|^action$|^target$|^autofocus$/.test(name)) wrong.push(`${element.localName} ${name}`);
-        if (name === "href" && !/^#[a-z]+$|^https:\/\/github\.com\//.test(value)) wrong.push(`href ${value}`);
+        if (name === "href" && !ourLinks.test(value)) wrong.push(`href ${value}`);
       }
     }
     if (document.querySelectorAll("script").length !== [...document.querySelectorAll("script")].filter((script) => script.id === "data" || script.id.startsWith("part-") || script.textContent.startsWith("\"use strict\"")).length) wrong.push("a script of others'");
@@ -59,8 +64,9 @@ async function inert(page, name) {
     if ("alive" in window || "alive" in Object.prototype) wrong.push("a global");
     const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/.exec(document.body.innerText);
     if (hidden) wrong.push(`a hidden character, ${hidden[0].codePointAt(0).toString(16)}`);
+    if (site && document.querySelectorAll("script").length) wrong.push("a script");
     return [...new Set(wrong)];
-  });
+  }, isSite(name));
   check(alive.length === 0, name, `alive: ${alive.join(", ")}`);
 }
 
@@ -126,18 +132,91 @@ async function byKeyboard(browser, name, most) {
   }
   check(back, name, `the focus did not come to the end in ${most} steps`);
   // Those with nothing to do in them are read and passed by.
-  for (const section of SECTIONS) {
+  for (const section of sections(name)) {
     const stops = await page.locator(`#${section} :is(a[href],button,input,select,summary,[tabindex="0"]):visible`).count();
     check(stops === 0 || reached.has(section), name, `Tab does not come to ${section}`);
   }
   // The links at the top lead to every section.
-  for (const section of SECTIONS) {
+  for (const section of sections(name)) {
     await page.locator(`nav a[href="#${section}"]`).focus();
     await page.keyboard.press("Enter");
     check((await page.evaluate(() => document.activeElement.id)) === section, name, `the link to ${section} does not lead there`);
   }
-  await timelineKeys(page, name);
+  if (isSite(name)) await siteKeys(page, name);
+  else await timelineKeys(page, name);
   await context.close();
+}
+
+/** The first stop leads past the links; a table that is wider than the window is moved by the arrows. */
+async function siteKeys(page, name) {
+  await page.setViewportSize({ width: WIDTHS[0], height: 900 });
+  await page.reload();
+  await page.keyboard.press("Tab");
+  const skip = await page.evaluate(() => ({ text: document.activeElement.textContent, left: document.activeElement.getBoundingClientRect().left }));
+  check(skip.text.startsWith("Skip") && skip.left >= 0, name, `the first stop is ${skip.text} at ${skip.left}`);
+  await page.keyboard.press("Enter");
+  check((await page.evaluate(() => document.activeElement.id)) === "agents", name, "the first link leads nowhere");
+  const table = page.locator("#runs [role=region]");
+  await table.focus();
+  await page.keyboard.press("ArrowRight");
+  await page.waitForTimeout(300);
+  check(await table.evaluate((region) => region.scrollLeft > 0 || region.scrollWidth <= region.clientWidth), name, "→ does not move the table of the runs");
+}
+
+/** A timeline by itself, in both schemes: it asks for nothing, has no script, and tells in words what it shows. */
+async function timeline(browser, file) {
+  const name = path.basename(file, ".svg");
+  for (const colorScheme of ["light", "dark"]) {
+    const { context, page } = await open(browser, name, { file, still: true, context: { colorScheme } });
+    const found = await page.evaluate(() => ({
+      root: document.documentElement.localName,
+      kinds: [...new Set([...document.querySelectorAll("*")].map((element) => element.localName))].sort().join(),
+      titles: document.querySelector("title").textContent.length > 10 && document.querySelector("desc").textContent.length > 10,
+      names: document.documentElement.getAttribute("aria-labelledby").split(" ").every((id) => document.getElementById(id)),
+      back: getComputedStyle(document.querySelector(".back")).fill,
+      // A word that is longer than its place runs into what is beside it.
+      over: [...document.querySelectorAll("text")].filter((text) => {
+        const box = text.getBBox();
+        return box.x < 0 || box.x + box.width > document.documentElement.viewBox.baseVal.width;
+      }).map((text) => text.textContent),
+    }));
+    check(found.root === "svg" && found.titles && found.names, name, `it is no picture with words: ${JSON.stringify(found)}`);
+    check(/^(desc|line|rect|style|svg|text|title|,)+$/.test(found.kinds), name, `alive: ${found.kinds}`);
+    check(found.back === (colorScheme === "dark" ? "rgb(21, 24, 28)" : "rgb(255, 255, 255)"), name, `${colorScheme}: ${found.back}`);
+    check(found.over.length === 0, name, `outside of the picture: ${found.over.join(" | ").slice(0, 300)}`);
+    if (PICTURES) await page.screenshot({ path: path.join(PICTURES, `${name}-${colorScheme}.svg.png`) });
+    await context.close();
+  }
+  console.log(`${name}: looked at`);
+}
+
+/** A diagram of a job's summary, drawn by Mermaid itself as GitHub has it drawn. */
+async function diagram(browser, file) {
+  const name = path.basename(file, ".md");
+  const text = /^```mermaid\n([^]*?)^```$/m.exec(fs.readFileSync(path.join(DIR, file), "utf8"))[1];
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  page.on("request", (request) => check(false, name, `asked for ${request.url()}`));
+  page.on("dialog", (dialog) => {
+    problems.push(`${name}: a dialog says ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  await page.addScriptTag({ content: fs.readFileSync(require.resolve("mermaid/dist/mermaid.min.js"), "utf8") });
+  const drawn = await page.evaluate(async (text) => {
+    globalThis.mermaid.initialize({ startOnLoad: false, securityLevel: "strict" });
+    try {
+      const { svg } = await globalThis.mermaid.render("drawn", text);
+      document.body.innerHTML = svg;
+      return { tasks: document.querySelectorAll("rect.task").length, alive: document.body.querySelectorAll("script, a, img, iframe").length, wide: [...document.querySelectorAll("rect.task")].some((task) => task.getAttribute("width") > 20) };
+    } catch (error) {
+      return { error: String(error) };
+    }
+  }, text);
+  const tasks = text.split("\n").filter((line) => / :/.test(line)).length;
+  check(drawn.tasks === tasks && drawn.alive === 0 && drawn.wide, name, `Mermaid draws ${JSON.stringify(drawn)} of ${tasks}: ${text.slice(0, 400)}`);
+  if (PICTURES) await page.screenshot({ path: path.join(PICTURES, `${name}.png`), fullPage: true });
+  await context.close();
+  console.log(`${name}: looked at`);
 }
 
 /** The timeline: one item after the other, another row, zoom, and to the details. */
@@ -200,17 +279,22 @@ async function still(browser, name) {
   for (const file of fs.readdirSync(DIR).filter((file) => file.endsWith(".html")).sort()) {
     const name = path.basename(file, ".html");
     if (only && !only.includes(name)) continue;
-    if (PICTURES) fs.cpSync(path.join(DIR, file), path.join(PICTURES, file));
+    if (PICTURES) fs.cpSync(path.join(DIR, file), path.join(PICTURES, file), { recursive: true });
     const { context, page, ms } = await open(browser, name, {});
     await times(page, name, ms);
     await opened(page);
     await inert(page, name);
     await context.close();
-    await still(browser, name);
+    if (!isSite(name)) await still(browser, name);
     await accessible(browser, name);
     if (name !== "hostile") await byKeyboard(browser, name, name === "large" ? 2500 : 400);
     if (name === "success" || name === "denied-route") await uses(browser, name);
     console.log(`${name}: looked at`);
+  }
+  for (const file of fs.readdirSync(DIR).sort()) {
+    if (only && !only.includes(path.basename(file, path.extname(file)))) continue;
+    if (file.endsWith(".svg")) await timeline(browser, file);
+    if (file.endsWith(".md")) await diagram(browser, file);
   }
   await browser.close();
   for (const problem of problems) console.log(problem);

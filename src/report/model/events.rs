@@ -3,23 +3,34 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bottle_policy::prose::invisible;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::access::Access;
 use bottle_wire::run_record::Metadata;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 
 use super::visible::without_lone_surrogates;
 use super::{millis, rfc3339};
 use crate::exit::Failure;
-use crate::report::{Phase, RunEvent, TimedEvent};
+use crate::report::{EVENTS_VERSION, Phase, RunEvent, TimedEvent};
 use crate::state::{self, LineFile};
 
-/// A line of the file.
-#[derive(Debug, Serialize, Deserialize)]
+/// A line of a run record's events.jsonl; `watch --json` prints the same, `run --json` its `data` alone.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct EventLine {
     /// When it happened: RFC 3339, UTC, milliseconds.
+    #[schemars(extend("format" = "date-time", "pattern" = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z$"))]
     time: String,
+    /// What happened.
     data: RunEvent,
+}
+
+/// The JSON Schema of a line, as it is written.
+pub(crate) fn schema() -> serde_json::Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<EventLine>().to_value()
 }
 
 /// The file as it is written.
@@ -39,6 +50,29 @@ impl EventLog {
 /// The line of an event, without its end.
 pub(in crate::report) fn line((at, event): &TimedEvent) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&EventLine { time: rfc3339(*at).unwrap_or_default(), data: event.clone() })
+}
+
+/// An event of one line as it is printed for programs; none: the line is not understood.
+pub(crate) fn printed(line: &[u8]) -> Option<String> {
+    let (at, event) = parse(line)?;
+    let line = EventLine { time: rfc3339(at)?, data: event };
+    inert_json(&line)
+}
+
+/// JSON in which what can't be seen, or acts on a terminal, is spelled as JSON spells it; a reader gets the same value.
+pub(in crate::report) fn inert_json(value: &impl Serialize) -> Option<String> {
+    let json = serde_json::to_string(value).ok()?;
+    let mut inert = String::with_capacity(json.len());
+    for c in json.chars() {
+        if invisible(c) || c.is_control() {
+            // Such a character stands in a text alone.
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| inert.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            inert.push(c);
+        }
+    }
+    Some(inert)
 }
 
 /// The event of one line; none: the line is not understood.
@@ -110,6 +144,7 @@ fn read_file(dir: &Path) -> Result<Option<RecordedEvents>, state::RowError> {
 /// What metadata.json has of a run's events: its beginning and its end.
 fn of_metadata(dir: &Path, metadata: Metadata) -> Vec<TimedEvent> {
     let started = RunEvent::Started {
+        version: EVENTS_VERSION,
         slug: metadata.slug,
         title: metadata.title,
         record: dir.to_owned(),
@@ -126,7 +161,13 @@ fn of_metadata(dir: &Path, metadata: Metadata) -> Vec<TimedEvent> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use bottle_plan::plan::BottlePlan;
+    use bottle_testkit::needed;
+    use serde_json::Value;
 
     use super::*;
     use crate::host::Environment;
@@ -187,5 +228,106 @@ mod tests {
         std::fs::write(dir.path().join(RecordFile::Events), lines.join(&b'\n')).expect("events.jsonl");
         assert_eq!((of(Phase::Setup), of(Phase::Agent)), ("234".to_owned(), "567".to_owned()));
         assert_eq!(of(Phase::Teardown), "89", "a part that nothing ends");
+    }
+
+    /// What jsonschema says of the lines by the committed schema, a line for each that it does not take.
+    fn faults(lines: &[String]) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        #[expect(clippy::disallowed_methods, reason = "a test has another program read the events")]
+        let mut command = Command::new(needed("BOTTLE_TEST_PYTHON"));
+        let command = command
+            .arg(root.join("src/report/model/events_check.py"))
+            .arg(root.join("schema/claude-bottle.events-v1.schema.json"));
+        let mut python = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python");
+        let mut input = python.stdin.take().expect("its input");
+        let text = lines.join("\n");
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()).expect("it reads"));
+        let output = python.wait_with_output().expect("an end");
+        writer.join().expect("it is written");
+        let said = bottle_testkit::said(&output);
+        assert!(output.status.success(), "{said}");
+        let mut told = said.lines().map(str::to_owned);
+        assert_eq!(told.next(), Some(format!("{} lines", lines.len())), "{said}");
+        told.collect()
+    }
+
+    /// The kinds of events that the schema has.
+    fn kinds() -> BTreeSet<String> {
+        let schema = schema();
+        let events = schema["$defs"]["RunEvent"]["oneOf"].as_array().expect("events");
+        events.iter().map(|event| event["properties"]["event"]["const"].as_str().expect("a kind").to_owned()).collect()
+    }
+
+    #[test]
+    fn every_event_is_as_the_schema_and_the_types_have_it() {
+        let hostile = samples::hostile(&samples::hostile_contents());
+        let events: Vec<TimedEvent> = samples::all()
+            .into_iter()
+            .chain([samples::of_each_kind(), hostile])
+            .flat_map(|sample| sample.events)
+            .collect();
+        let lines: Vec<String> =
+            events.iter().map(|event| String::from_utf8(line(event).expect("JSON")).expect("UTF-8")).collect();
+        assert_eq!(faults(&lines), [""; 0]);
+        let mut seen = BTreeSet::new();
+        for (line, event) in lines.iter().zip(&events) {
+            assert_eq!(format!("{:?}", parse(line.as_bytes()).expect(line)), format!("{event:?}"));
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            seen.insert(value["data"]["event"].as_str().expect("a kind").to_owned());
+            let printed = printed(line.as_bytes()).expect("a line");
+            assert_eq!(serde_json::from_str::<Value>(&printed).expect("JSON"), value, "the same value is printed");
+            assert_eq!(crate::report::show::alive(&printed), None);
+        }
+        assert_eq!(seen, kinds(), "the samples have events of every kind");
+        let page = include_str!("../../../docs/reference/run-record.md");
+        let (_, section) = page.split_once("\n## events.jsonl\n").expect("a section");
+        let rows = section
+            .lines()
+            .take_while(|line| !line.starts_with("## "))
+            .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let told: BTreeSet<String> =
+            rows.flat_map(|row| row.split(", ")).map(|kind| kind.trim_matches('`').to_owned()).collect();
+        assert!(kinds().is_subset(&told), "the page has a row for each of {:?}", kinds().difference(&told));
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cases {
+        right: String,
+        wrong: Vec<Change>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Change {
+        set: String,
+        to: Option<String>,
+    }
+
+    #[test]
+    fn neither_the_schema_nor_the_types_take_a_wrong_line() {
+        let cases: Cases = toml::from_str(include_str!("events.toml")).expect("cases");
+        let wrong = |change: &Change| {
+            let mut line: Value = serde_json::from_str(&cases.right).expect("JSON");
+            let (parent, name) = change.set.rsplit_once('/').expect("a path");
+            let keys = line.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
+            match &change.to {
+                Some(to) => drop(keys.insert(name.to_owned(), serde_json::from_str(to).expect("JSON"))),
+                None => drop(keys.remove(name).expect("a value")),
+            }
+            line.to_string()
+        };
+        let lines: Vec<String> = cases.wrong.iter().map(wrong).collect();
+        for (line, change) in lines.iter().zip(&cases.wrong) {
+            assert!(parse(line.as_bytes()).is_none() && printed(line.as_bytes()).is_none(), "{change:?}");
+        }
+        let faults = faults(&[std::slice::from_ref(&cases.right), &lines].concat());
+        let numbers: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
+        assert_eq!(numbers, (1..=lines.len()).map(|at| format!("line {at}")).collect::<Vec<_>>());
+        assert!(parse(cases.right.as_bytes()).is_some());
+        // The next version's first line is refused by this version's schema.
+        let next = serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "started", "version": EVENTS_VERSION + 1,
+            "slug": "s", "title": "t", "record": "/r"}});
+        assert_eq!(super::tests::faults(&[next.to_string()]).len(), 1);
     }
 }

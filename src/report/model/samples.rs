@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use bottle_types::git::ObjectId;
 use bottle_types::record_file::RecordFile;
-use bottle_wire::run_record::Outcome;
+use bottle_wire::run_record::{Outcome, PullRequestLink};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::exit::Code;
-use crate::report::{Case, Phase, ProposalStatus, RunEvent, RunView, Suite, TimedEvent};
+use crate::report::{BranchPush, Case, EVENTS_VERSION, Phase, ProposalStatus, RunEvent, RunView, Suite, TimedEvent};
 
 /// When all samples begin: 2026-11-28T14:12:32Z.
 const START: i64 = 1_795_875_152_000;
@@ -41,6 +42,7 @@ impl Sample {
             turns: 0,
         };
         sample.event(RunEvent::Started {
+            version: EVENTS_VERSION,
             slug: "issue-7-words-653db91b".to_owned(),
             title: title.to_owned(),
             record: "/r".into(),
@@ -357,6 +359,42 @@ pub(in crate::report) fn large(turns: usize, bytes: usize) -> Sample {
     sample.push(REF, "accepted", &json!([]), &[]);
     sample.verified(None, "OK");
     sample.end(Code::Done, "pushed bottle/issue-7 at 35692de6a330")
+}
+
+/// A run that has an event of every kind.
+pub(in crate::report) fn of_each_kind() -> Sample {
+    let mut sample = Sample::new("Count words");
+    let commit = |digit: &str| ObjectId::parse(&digit.repeat(40)).expect("an id");
+    sample.event(RunEvent::Note { text: "waiting for issue #7".to_owned() });
+    sample.event(RunEvent::Tool { name: "Bash".to_owned(), input: "python3 -m unittest".to_owned() });
+    sample.event(RunEvent::Progress { text: "half done".to_owned() });
+    let report = json!({"path": "report.tap", "tests": 2, "failed": 1, "skipped": 0});
+    sample.event(RunEvent::TestReport { report: serde_json::from_value(report).expect("counts") });
+    let case = Case::passed(Suite::Verify, "make check", std::time::Duration::from_millis(12));
+    let case = Case { attempt: Some(2), note: Some("on the commit that is pushed".to_owned()), ..case };
+    sample.event(RunEvent::Case { case });
+    sample.turn("I ask.");
+    sample.proposal("P1", "a question: May I?", ProposalStatus::Asked, None, "");
+    sample.proposal("P1", "a question: May I?", ProposalStatus::TimedOut, None, "nobody answered");
+    sample.request("GET", "a.example", "/", "deny", Some("no_route"));
+    sample.event(RunEvent::Warning { text: "the lease was renewed late".to_owned() });
+    sample.event(RunEvent::Offer { diff: "--- a\n+++ b\n".to_owned() });
+    let push = BranchPush {
+        run: "issue-7-words-653db91b".to_owned(),
+        agent: "implementer".to_owned(),
+        branch: "bottle/issue-7".to_owned(),
+        from: commit("0"),
+        to: commit("a"),
+    };
+    sample.event(RunEvent::Pushed { push, undone: false });
+    let url = "https://github.com/octo-org/textstats/pull/8".to_owned();
+    sample.event(RunEvent::PullRequest { number: 8, url: url.clone(), opened: true, draft: false });
+    let mut sample = sample.end(Code::Done, "pushed bottle/issue-7");
+    let Some((_, RunEvent::Finished { outcome, .. })) = sample.events.last_mut() else { unreachable!("it has ended") };
+    outcome.pull_request = Some(PullRequestLink { number: 8, url });
+    outcome.commit = Some(commit("a"));
+    outcome.session_id = Some("0b5bd4c6-5a9c-4f0a-8f24-1b7e3a9c2d11".to_owned());
+    sample
 }
 
 /// A run of each kind.

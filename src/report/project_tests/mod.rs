@@ -11,6 +11,7 @@ mod xml;
 use std::time::Duration;
 
 use bottle_policy::prose;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::visible::beginning;
@@ -44,7 +45,8 @@ pub(crate) enum TestReportError {
 }
 
 /// A report of the project's own tests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TestReport {
     /// Its path in the workspace.
     pub(crate) path: String,

@@ -24,7 +24,7 @@ pub(crate) use live::LiveRun;
 pub(crate) use page::Page;
 pub(in crate::report) use page::one_line;
 pub(crate) use sections::Section;
-pub(in crate::report) use summary::{RunState, has_passed, is_refusal, word};
+pub(in crate::report) use summary::{RunState, Spending, has_passed, is_refusal, word};
 #[cfg(test)]
 pub(in crate::report) use tests::alive;
 

@@ -21,7 +21,9 @@ use super::model::millis;
 use super::model::visible::visible;
 use super::show::RunView;
 use crate::state::{self, RowError};
-use rows::RunRow;
+pub(in crate::report) use rows::RunRow;
+#[cfg(test)]
+pub(in crate::report) use tests::pages as site_pages;
 
 /// Records on a page: the newest.
 const MAX_RECORDS: usize = 1000;
@@ -54,9 +56,7 @@ impl Site {
     /// # Errors
     /// If `root` can't be read.
     pub(crate) fn read(root: &Path, output: &Path) -> std::io::Result<Self> {
-        let mut dirs = vec![];
-        let mut left = MAX_DIRS;
-        find(root, Path::new(""), 0, &mut left, &mut dirs)?;
+        let (dirs, is_all) = find_all(root)?;
         let mut found: Vec<Found> = dirs
             .into_iter()
             .map(|below| {
@@ -68,7 +68,7 @@ impl Site {
         let started = |found: &Found| found.metadata.as_ref().ok().and_then(|metadata| millis(&metadata.started));
         found.sort_by_key(|found| (std::cmp::Reverse(started(found)), found.name.clone()));
         let mut left_out = vec![];
-        if left == 0 {
+        if !is_all {
             left_out.push(format!("Only the first {MAX_DIRS} directories were looked into."));
         }
         let more = found.len().saturating_sub(MAX_RECORDS);
@@ -97,6 +97,22 @@ impl Site {
     pub(crate) fn page(&self) -> String {
         whole("Runs of claude-bottle", &sections::body(self), None)
     }
+}
+
+/// The records in and below a directory, as paths below it.
+///
+/// # Errors
+/// If the directory can't be read.
+pub(in crate::report) fn records(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    find_all(root).map(|(dirs, _)| dirs)
+}
+
+/// The records below a directory, and whether all of it was looked into.
+fn find_all(root: &Path) -> std::io::Result<(Vec<PathBuf>, bool)> {
+    let mut dirs = vec![];
+    let mut left = MAX_DIRS;
+    find(root, Path::new(""), 0, &mut left, &mut dirs)?;
+    Ok((dirs, left > 0))
 }
 
 /// Finds the records in and below a directory, as paths below `root`, in `left` directories at most. No link is followed.

@@ -12,29 +12,29 @@ const MAX_RULES: usize = 200;
 
 /// A run on the page. Every text is visible, and cut.
 #[derive(Debug)]
-pub(super) struct RunRow {
-    pub(super) slug: String,
-    pub(super) title: String,
-    pub(super) agent: String,
-    pub(super) state: RunState,
+pub(in crate::report) struct RunRow {
+    pub(in crate::report) slug: String,
+    pub(in crate::report) title: String,
+    pub(in crate::report) agent: String,
+    pub(in crate::report) state: RunState,
     /// The exit code of a run that has ended.
-    pub(super) code: Option<u8>,
-    pub(super) outcome: String,
+    pub(in crate::report) code: Option<u8>,
+    pub(in crate::report) outcome: String,
     /// RFC 3339, UTC; empty: it is not known.
-    pub(super) started: String,
-    pub(super) seconds: f64,
-    pub(super) tokens: u64,
-    pub(super) cost: f64,
+    pub(in crate::report) started: String,
+    pub(in crate::report) seconds: f64,
+    pub(in crate::report) tokens: u64,
+    pub(in crate::report) cost: f64,
     /// How often each rule refused something.
-    pub(super) refused: BTreeMap<String, u64>,
+    pub(in crate::report) refused: BTreeMap<String, u64>,
     /// Each phase with its seconds.
-    pub(super) phases: Vec<(&'static str, f64)>,
+    pub(in crate::report) phases: Vec<(&'static str, f64)>,
     /// The address of its own page.
-    pub(super) link: Option<String>,
+    pub(in crate::report) link: Option<String>,
 }
 
 impl RunRow {
-    pub(super) fn new(view: &RunView, link: Option<String>) -> Self {
+    pub(in crate::report) fn new(view: &RunView, link: Option<String>) -> Self {
         let summary = view.summary();
         let outcome = summary.outcome.as_ref();
         let spent = &summary.spent;
@@ -60,12 +60,12 @@ impl RunRow {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::report) fn is_done(&self) -> bool {
         self.code == Some(0)
     }
 
     /// The day on which it began.
-    pub(super) fn day(&self) -> &str {
+    pub(in crate::report) fn day(&self) -> &str {
         beginning(&self.started, 10)
     }
 }

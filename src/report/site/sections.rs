@@ -12,8 +12,8 @@ use crate::report::show::{RunState, span, thousands};
 const MAX_ROWS: usize = 200;
 /// Days in the chart: the newest.
 const MAX_BARS: usize = 60;
-/// The chart's height and that of its labels, in its own units.
-const CHART: (usize, usize) = (120, 16);
+/// The chart's height and that of the space above it, in its own units.
+const CHART: (usize, usize) = (120, 2);
 /// A bar's width with the space behind it.
 const BAR: usize = 14;
 
@@ -64,7 +64,8 @@ fn section(id: &str, title: &str, content: &Markup) -> Markup {
 /// A table in a region that scrolls by itself; the last columns are numbers.
 fn table(label: &str, columns: &[(&str, bool)], rows: &[Vec<Markup>]) -> Markup {
     html! {
-        div class="wide" role="region" tabindex="0" aria-label=(label) {
+        // Its section has the words alone for its name, and no two regions may have one.
+        div class="wide" role="region" tabindex="0" aria-label={ "Table: " (label) } {
             table {
                 thead { tr { @for (name, is_number) in columns { th scope="col" class=[is_number.then_some("number")] { (name) } } } }
                 tbody {
@@ -185,8 +186,9 @@ fn chart(days: &[(&str, (u64, f64, u64))]) -> Markup {
         .collect();
     html! {
         figure class="chart" {
+            // Outside of the picture: there it would grow and shrink with the bars.
+            figcaption class="chart-title" { "The highest bar: " (dollars(most)) " US dollars" }
             svg viewBox={ "0 0 " (width.max(400)) " " (height + label) } role="img" aria-label="US dollars by day; the table below has the numbers" {
-                text x="0" y="11" { (dollars(most)) }
                 line class="rule" x1="0" x2=(width.max(400)) y1=(label) y2=(label) {}
                 @for (x, y, tall, words) in bars { rect class="s0" x=(x) y=(y) width=(BAR - 2) height=(tall) { title { (words) } } }
             }
@@ -267,7 +269,7 @@ fn phases(runs: &[RunRow]) -> Markup {
 
 /// A run's name, which leads to its own page where that lies beside this one.
 fn name(run: &RunRow) -> Markup {
-    html! { @if let Some(link) = &run.link { a href=(link) { (run.slug) } } @else { (run.slug) } }
+    html! { span class="nowrap" { @if let Some(link) = &run.link { a href=(link) { (run.slug) } } @else { (run.slug) } } }
 }
 
 fn list(runs: &[RunRow]) -> Markup {
@@ -282,9 +284,9 @@ fn list(runs: &[RunRow]) -> Markup {
         vec![
             html! { (name(run)) },
             html! { span class="nowrap" { (began) } },
-            html! { span class=(class) { (words) } },
-            html! { strong { (run.title) } @if !run.is_done() && !run.outcome.is_empty() { br; span class="quiet" { (run.outcome) } } },
-            text(&run.agent),
+            html! { span class={ (class) " nowrap" } { (words) } },
+            html! { span class="task" { strong { (run.title) } @if !run.is_done() && !run.outcome.is_empty() { br; span class="quiet" { (run.outcome) } } } },
+            html! { span class="nowrap" { (run.agent) } },
             text(span(run.seconds)),
             text(dollars(run.cost)),
             text(thousands(run.refused.values().sum())),

@@ -49,6 +49,36 @@ impl Records {
     }
 }
 
+/// Pages for a browser by their names: one of runs of all kinds over weeks, with a record that is broken, and one of hostile records.
+pub(in crate::report) fn pages() -> [(&'static str, String); 2] {
+    let records = Records::new();
+    for day in 0..40 {
+        let sample = match day % 5 {
+            0 => samples::refused_push(),
+            1 => samples::denied_route(),
+            2 => samples::approval(),
+            3 => samples::large(1 + day as usize % 7, 100),
+            _ => samples::of_each_kind(),
+        };
+        records.add(&format!("run-{day}"), sample, day);
+        std::fs::write(records.0.path().join(format!("run-{day}/report.html")), "").expect("a page");
+    }
+    let mut dead = samples::crash();
+    dead.events.truncate(3);
+    records.add("dead", dead, 40);
+    records.add("broken", samples::approval(), 0);
+    records.change("broken", RecordFile::Metadata, |_| "{".to_owned());
+    let hostile = Records::new();
+    let contents: Vec<String> = hostile_contents();
+    hostile.add("all", samples::hostile(&contents), 0);
+    for (at, content) in contents.into_iter().enumerate().filter(|(_, content)| content.len() < 2000) {
+        hostile.add(&format!("one-{at}"), samples::hostile(&[content]), 1);
+    }
+    hostile.add("broken", samples::approval(), 0);
+    hostile.change("broken", RecordFile::Metadata, |_| "\u{202e}<script>".to_owned());
+    [("site", records.page()), ("site-hostile", hostile.page())]
+}
+
 /// The words of a page, on one line.
 fn words(page: &str) -> String {
     let (_, body) = page.split_once("<body>").expect("a body");

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(400);
 
 fn started() -> RunEvent {
     let (slug, title) = ("issue-7".to_owned(), "Count words".to_owned());
-    RunEvent::Started { slug, title, record: "/r".into(), asked: None, job: None, traceparent: None }
+    RunEvent::Started { version: 1, slug, title, record: "/r".into(), asked: None, job: None, traceparent: None }
 }
 
 fn finished() -> RunEvent {

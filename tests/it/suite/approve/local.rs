@@ -240,6 +240,8 @@ fn a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on() {
     let code = open(&stage)["proposal"]["hash"].as_str().expect("a hash")[..12].to_owned();
     let mut piped = stage.job.world.runner();
     let piped = piped.arg("watch").stdout(Stdio::piped()).spawn().expect("the runner");
+    let mut json = stage.job.world.runner();
+    let json = json.args(["watch", "--json"]).stdout(Stdio::piped()).spawn().expect("the runner");
     // A terminal, in which somebody leaves as soon as the command is there.
     let on_a_terminal = |no_color: bool| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/terminal.py");
@@ -273,6 +275,11 @@ fn a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on() {
     {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
+    // For programs: what the record has, line by line.
+    let json = json.wait_with_output().expect("its end");
+    let lines = |text: &str| text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>();
+    let events = lines(&stage.job.world.record_file("events.jsonl"));
+    assert_eq!(lines(&String::from_utf8_lossy(&json.stdout)), events);
     let slug = &stage.job.world.slugs()[0];
     let json: Value = serde_json::from_str(&stage.prints(&["show", "--json", slug])).expect("JSON");
     assert_eq!((&json["state"], &json["outcome"]["code"]), (&json!("ended"), &json!(0)), "{json}");
