@@ -52,6 +52,10 @@ use crate::state::LineFile;
 /// a file of its own.
 pub(crate) const EVENTS_VERSION: u32 = 1;
 
+fn first_events_version() -> u32 {
+    1
+}
+
 /// The parts of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -192,7 +196,9 @@ pub(crate) enum RunEvent {
     /// The run begins.
     Started {
         /// The version of the events, 1.
-        #[schemars(extend("const" = EVENTS_VERSION))]
+        // Records from before there was one are of the first.
+        #[serde(default = "first_events_version")]
+        #[schemars(!default, extend("const" = EVENTS_VERSION))]
         version: u32,
         /// The run's short unique name.
         slug: String,

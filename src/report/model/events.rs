@@ -204,6 +204,9 @@ mod tests {
             serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "note", "text": "x"}}).to_string();
         let half = half.replace("\"x\"", "\"\\ud800\"");
         assert!(matches!(parse(half.as_bytes()), Some((_, RunEvent::Note { text })) if text == "\\ud800"));
+        // A record from before the events had a version.
+        let old = r#"{"time":"2026-11-28T14:12:32Z","data":{"event":"started","slug":"s","title":"t","record":"/r"}}"#;
+        assert!(matches!(parse(old.as_bytes()), Some((_, RunEvent::Started { version: 1, .. }))));
     }
 
     #[test]
@@ -325,9 +328,11 @@ mod tests {
         let numbers: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
         assert_eq!(numbers, (1..=lines.len()).map(|at| format!("line {at}")).collect::<Vec<_>>());
         assert!(parse(cases.right.as_bytes()).is_some());
-        // The next version's first line is refused by this version's schema.
+        // The next version's first line is refused by this version's schema, and one from before there was a version, which is read.
         let next = serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "started", "version": EVENTS_VERSION + 1,
             "slug": "s", "title": "t", "record": "/r"}});
-        assert_eq!(super::tests::faults(&[next.to_string()]).len(), 1);
+        let mut old = next.clone();
+        drop(old["data"].as_object_mut().expect("an object").remove("version"));
+        assert_eq!(super::tests::faults(&[next.to_string(), old.to_string()]).len(), 2);
     }
 }

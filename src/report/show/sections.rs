@@ -1,5 +1,6 @@
 //! What the flags of `show` ask for, each as rows for JSON and as lines for people.
 
+use bottle_policy::gate::exemptions::glob_of;
 use bottle_types::door::Door;
 use serde::Serialize;
 
@@ -380,6 +381,26 @@ fn cost(page: &mut Page, rows: &CostRows) {
         line(page, "36", &row.model, &row.spent);
     }
     line(page, "1", "all", &rows.all);
+    let all = &rows.all;
+    if all.replayed > 0 {
+        let text =
+            format!("{} of {} calls were replayed: {:.2} US dollars were paid", all.replayed, all.calls, all.paid_usd);
+        page.line(&[("33", "! "), ("", &text)]);
+    }
+}
+
+/// What stands in a manifest by which the same bytes would pass, for what is no secret.
+fn exemptions(page: &mut Page, push: &PushRow) {
+    let exemptable: Vec<_> = push.findings.iter().filter(|finding| !finding.sha256.is_empty()).collect();
+    if exemptable.is_empty() {
+        return;
+    }
+    page.line(&[("", "    if it is no secret, below `gate.exemptions` of the bottle:")]);
+    for finding in exemptable {
+        let path = serde_json::Value::from(glob_of(&finding.path));
+        let line = format!("- {{ rule: {}, path: {path}, sha256: {}, reason: \"…\" }}", finding.rule, finding.sha256);
+        page.line(&[("", "      "), ("", &line)]);
+    }
 }
 
 fn refused(page: &mut Page, rows: &RefusedRows) {
@@ -409,6 +430,7 @@ fn refused(page: &mut Page, rows: &RefusedRows) {
             let bytes = if finding.sha256.is_empty() { String::new() } else { format!(", sha256 {}", finding.sha256) };
             page.line(&[("", "      "), ("2", "commit "), ("2", short(&finding.commit)), ("2", &bytes)]);
         }
+        exemptions(page, push);
     }
     for row in &rows.proposals {
         page.line(&[("1", &row.id), ("", " "), (colour(row.status), &row.end()), ("", ": "), ("", &row.what)]);

@@ -96,6 +96,8 @@ pub(crate) struct Spending {
     pub(in crate::report) replayed: u64,
     /// US dollars of the calls whose model has a price, those that were replayed too.
     pub(in crate::report) cost_usd: f64,
+    /// The same without the calls that were replayed.
+    pub(in crate::report) paid_usd: f64,
     /// Calls to models that have none.
     pub(in crate::report) unpriced: u64,
 }
@@ -112,7 +114,9 @@ impl Spending {
         sum(&mut self.output, call.output);
         self.tokens =
             [self.input, self.cache_write, self.cache_read, self.output].into_iter().fold(0, u64::saturating_add);
-        self.cost_usd += call.cost.unwrap_or_default();
+        let cost = call.cost.unwrap_or_default();
+        self.cost_usd += cost;
+        self.paid_usd += if call.replayed { 0.0 } else { cost };
         sum(&mut self.unpriced, u64::from(call.cost.is_none()));
     }
 }

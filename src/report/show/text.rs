@@ -114,7 +114,7 @@ impl RunSummary {
             page.line(&[("2", "  "), ("2", &last.end())]);
         }
         if pushes().any(|push| !push.findings.is_empty()) {
-            let found = "replace a key that is real: the agent has seen it; to exempt it: --refused";
+            let found = "replace a key that is real: the agent has seen it; its origin: --timeline";
             page.line(&[("2", "  "), ("2", found)]);
         }
         // What a scan found is never offered.

@@ -24,7 +24,10 @@ pub(in crate::report) struct RunRow {
     pub(in crate::report) started: String,
     pub(in crate::report) seconds: f64,
     pub(in crate::report) tokens: u64,
+    /// US dollars that were paid.
     pub(in crate::report) cost: f64,
+    /// US dollars that replayed calls would have cost.
+    pub(in crate::report) replayed: f64,
     /// How often each rule refused something.
     pub(in crate::report) refused: BTreeMap<String, u64>,
     /// Each phase with its seconds.
@@ -41,7 +44,9 @@ impl RunRow {
         // Without a line of the budget, what Claude Code has counted.
         let told =
             crate::report::outcome(view.events.iter().map(|(_, event)| event)).and_then(|outcome| outcome.cost_usd);
-        let cost = if spent.calls > 0 { spent.cost_usd } else { told.unwrap_or_default() };
+        let cost = if spent.calls > 0 { spent.paid_usd } else { told.unwrap_or_default() };
+        // A record of others' may say anything; what is no amount counts for nothing.
+        let amount = |usd: f64| if usd.is_finite() && usd >= 0.0 { usd } else { 0.0 };
         Self {
             slug: short(&summary.slug),
             title: short(&summary.title),
@@ -52,8 +57,8 @@ impl RunRow {
             started: summary.started.clone().unwrap_or_default(),
             seconds: summary.seconds,
             tokens: spent.tokens,
-            // A record of others' may say anything; what is no amount counts for nothing.
-            cost: if cost.is_finite() && cost >= 0.0 { cost } else { 0.0 },
+            cost: amount(cost),
+            replayed: amount(spent.cost_usd - spent.paid_usd),
             refused: refused(view),
             phases: summary.phases.iter().map(|phase| (phase.name, phase.seconds)).collect(),
             link,

@@ -98,7 +98,17 @@ fn totals(runs: &[RunRow]) -> String {
         (Some(day), _) => format!(" · {day}"),
         _ => String::new(),
     };
-    format!("{} runs · {} done · {} US dollars{days}", thousands(runs.len() as u64), rate(runs.iter()), dollars(cost))
+    let replayed = runs.iter().map(|run| run.replayed).sum::<f64>();
+    let replayed = match replayed > 0.0 {
+        true => format!(" paid, {} more by the list for what was replayed", dollars(replayed)),
+        false => String::new(),
+    };
+    format!(
+        "{} runs · {} done · {} US dollars{replayed}{days}",
+        thousands(runs.len() as u64),
+        rate(runs.iter()),
+        dollars(cost)
+    )
 }
 
 /// The share of the runs that have ended, or died, that are done.

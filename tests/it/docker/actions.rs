@@ -304,7 +304,9 @@ fn failed_work_is_a_draft_and_its_log_commands_nothing() {
     // Hidden lines come first: whose the comment is, the lease, what was taken up, and what was pushed.
     let card: Vec<&str> = comment.lines().skip(4).collect();
     assert!(comment.lines().take(4).all(|line| line.starts_with("<!-- claude-bottle: ")), "{comment}");
-    assert_eq!(card.join("\n").trim(), summary.trim(), "the same in both places");
+    let (told, timeline) = summary.split_once("\n```mermaid\n").expect("a timeline behind the card");
+    assert_eq!(card.join("\n").trim(), told.trim(), "the same in both places");
+    assert!(timeline.starts_with("gantt\n") && timeline.trim_end().ends_with("```"), "{timeline}");
     assert!(summary.contains("❌") && summary.contains("verify failed"), "{summary}");
 
     let log = String::from_utf8_lossy(&output.stderr).into_owned();

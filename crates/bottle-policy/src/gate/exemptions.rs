@@ -43,6 +43,16 @@ impl FindingExemption {
     }
 }
 
+/// The glob that matches a path alone; one with a backslash, which a glob can't have, and those that differ from it there.
+pub fn glob_of(path: &str) -> String {
+    let escape = |c: char| match c {
+        '*' | '?' | '[' | ']' | '{' | '}' => format!("[{c}]"),
+        '\\' => "?".to_owned(),
+        _ => c.to_string(),
+    };
+    path.chars().map(escape).collect()
+}
+
 /// The judge of findings in files.
 #[derive(Debug, Clone, Default)]
 pub struct Exemptions(Vec<(FindingExemption, GlobMatcher)>);

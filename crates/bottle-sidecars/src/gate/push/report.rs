@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use bottle_policy::gate::exemptions::glob_of;
 use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::{PushFinding, PushVerdict, PushedRef, Timings};
 
@@ -187,16 +188,6 @@ fn ways(findings: &[FoundIn], known: &KnownSecrets) -> Vec<String> {
         lines.extend(asks);
     }
     lines
-}
-
-/// The glob that matches this path alone.
-fn glob_of(path: &str) -> String {
-    let escape = |c: char| match c {
-        '*' | '?' | '[' | ']' | '{' | '}' => format!("[{c}]"),
-        '\\' => "?".to_owned(),
-        _ => c.to_string(),
-    };
-    path.chars().map(escape).collect()
 }
 
 /// A finding for the record, with the hash of its bytes where a person may exempt it by that.
