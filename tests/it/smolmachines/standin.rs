@@ -28,8 +28,11 @@ const GOOD: StandIn = StandIn {
     agent: None,
 };
 
-/// The self-test's words for a way out that was tried and does not work.
-const SEALED: &str = r#"{"case":"net.interfaces","ok":true,"detail":"","ms":1}"#;
+/// The self-test's words for a way out that was tried and does not work, and for doors that refuse the canary.
+const SEALED: &str = r#"{"case":"net.interfaces","ok":true,"detail":"","ms":1}
+{"case":"canary.egress","ok":true,"detail":"","ms":1}
+{"case":"canary.git-gate","ok":true,"detail":"","ms":1}
+{"case":"canary.supervise","ok":true,"detail":"","ms":1}"#;
 
 /// The answer of git when it has brought the repository in: the commit at which the work starts.
 const STARTED: &str = "*'%H%n%h %s'*) printf '%040d\\n0000000 start\\n' 1 ;;";
@@ -41,7 +44,7 @@ impl StandIn {
         let exec = match self.agent {
             None => format!("case \" $* \" in {STARTED} *) cat >/dev/null ;; esac"),
             Some(agent) => format!(
-                "case \" $* \" in *' selftest '*) echo '{SEALED}' ;; *' --output-format '*) {agent} ;; {STARTED} \
+                "case \" $* \" in *' selftest '*) cat >/dev/null; echo '{SEALED}' ;; *' --output-format '*) {agent} ;; {STARTED} \
                  *) cat >/dev/null ;; esac"
             ),
         };
