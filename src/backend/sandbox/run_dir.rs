@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bottle_types::backend::Backend;
 use rustix::fs::OFlags;
@@ -24,6 +25,8 @@ const NOTES: &str = "run.json";
 
 /// In the base, shared by all runs: programs that the sandboxes' users can't reach where they are.
 const TOOLS: &str = ".tools";
+/// How long a name there is kept for which nobody asks any more: a run starts its sandboxes within seconds.
+const TOOLS_ARE_KEPT: Duration = Duration::from_secs(600);
 
 /// How the names of a service's sandbox begin, and of its files.
 pub(in crate::backend) const SERVICE: &str = "service-";
@@ -136,7 +139,8 @@ impl RunDir {
         let found = fs::metadata(program)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let reachable_path = tools.join(format!("{name}.{}.{}.{}", found.size(), found.mtime(), found.mtime_nsec()));
-        if reachable_path.exists() {
+        // Its attributes change now, by which another version's run knows that somebody is about to start it.
+        if fs::set_permissions(&reachable_path, Permissions::from_mode(0o755)).is_ok() {
             return Ok(reachable_path);
         }
         // Beside and renamed: another run may do the same just now.
@@ -147,12 +151,7 @@ impl RunDir {
         }
         fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
         fs::rename(&partial, &reachable_path)?;
-        // Where an older one is in use, it stays in that run's sandboxes until they end.
-        for entry in fs::read_dir(&tools)?.filter_map(Result::ok) {
-            if entry.path() != reachable_path && entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        remove_others(&tools, &name, &reachable_path, TOOLS_ARE_KEPT)?;
         Ok(reachable_path)
     }
 
@@ -264,6 +263,23 @@ impl RunDir {
     }
 }
 
+/// Removes the names of a program's other versions for which nobody has asked for so long. Where one is in use, it stays in that run's
+/// sandboxes until they end.
+fn remove_others(tools: &Path, name: &str, kept: &Path, age: Duration) -> io::Result<()> {
+    for entry in fs::read_dir(tools)?.filter_map(Result::ok) {
+        if entry.path() == kept || !entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
+            continue;
+        }
+        // One that is gone already is no matter.
+        let asked = entry.metadata().ok().and_then(|found| u64::try_from(found.ctime()).ok());
+        let asked = asked.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        if asked.is_some_and(|asked| asked.elapsed().is_ok_and(|since| since >= age)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// True if this process may take on other users.
 pub(in crate::backend) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -332,6 +348,20 @@ mod tests {
         let failure = passable(&base).expect_err("nobody else gets there");
         assert!(failure.what.ends_with("/closed is closed to other users (mode 0700)"), "{failure}");
         assert!(failure.hint.is_some_and(|hint| hint.contains("chmod o+x")));
+    }
+
+    #[test]
+    fn another_version_s_program_stays_while_somebody_may_be_about_to_start_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["link.1.1.1", "link.2.2.2", "other.1.1.1"] {
+            fs::write(at(name), name).expect("a program");
+        }
+        let left = || ["link.1.1.1", "link.2.2.2", "other.1.1.1"].map(|name| at(name).exists());
+        remove_others(dir.path(), "link", &at("link.2.2.2"), TOOLS_ARE_KEPT).expect("readable");
+        assert_eq!(left(), [true, true, true]);
+        remove_others(dir.path(), "link", &at("link.2.2.2"), Duration::ZERO).expect("readable");
+        assert_eq!(left(), [false, true, true]);
     }
 
     #[test]
