@@ -214,7 +214,7 @@ impl ActivePolicy {
         credentials(compiled, &mut parts.headers);
         log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
         let result = match compiled.leads_nowhere {
-            true => nowhere(boxed(body)).await,
+            true => Box::pin(nowhere(boxed(body))).await,
             false => self.dispatch(compiled, parts, boxed(body), upload).await,
         };
         if let Some(found) = warned.get() {
