@@ -81,16 +81,17 @@ impl Handler for EgressHandler {
         };
         drop(seen);
         log.entry.route = Some(route).filter(|route| *route < policy.routes.routes.len());
+        // What is longer than most is in a box: each connection has room for what its answer waits for, and most are idle.
         if target.websocket {
-            return self.client.websocket(&policy, &target, route, request, log).await;
+            return Box::pin(self.client.websocket(&policy, &target, route, request, log)).await;
         }
         let request = request.map(|body| CountedBody::new(body, &log));
         if let Some(Some(judge)) = policy.mcp.get(route) {
             let call = McpCall { pipelock: &self.client, policy: &policy, target: &target, route, judge };
-            return self.mcp.answer(call, request, log).await;
+            return Box::pin(self.mcp.answer(call, request, log)).await;
         }
         if policy.routes.routes.get(route).is_some_and(|route| route.model) {
-            return self.model.answer(&self.client, &policy, &target, route, request, log).await;
+            return Box::pin(self.model.answer(&self.client, &policy, &target, route, request, log)).await;
         }
         let response = self.client.forward(&policy, &target, route, request.map(boxed), &mut log).await;
         log.answer(response)
