@@ -392,7 +392,10 @@ impl Server {
 
     /// The refusal of a call with a known secret in it, which nobody else gets to see.
     async fn secret_in(&self, call: &CallToolRequestParams) -> Option<CallToolResult> {
-        let text = serde_json::to_vec(&(&call.name, &call.arguments)).ok()?;
+        let text = match serde_json::to_vec(&(&call.name, &call.arguments)) {
+            Ok(text) => text,
+            Err(error) => return Some(mistake(format!("refused: the call can't be looked into: {error}"))),
+        };
         let (name, _) = self.known.find(&text)?;
         let rule = Rule::known_secret(name);
         let said = format!("refused: the value of {name} was found in the call ({rule}); leave it out");

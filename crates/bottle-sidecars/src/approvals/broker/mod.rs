@@ -166,8 +166,6 @@ pub(super) struct Broker {
     watchers: Vec<mpsc::UnboundedSender<Update>>,
     /// None: nothing is granted.
     outputs: Option<OutputJudge>,
-    /// The names of the tools.
-    tools: Vec<String>,
     /// The self-test has been here, or there was a life before this one.
     is_self_tested: bool,
 }
@@ -183,9 +181,9 @@ impl Broker {
         let notes = log.ledger().notes();
         let asked = log.ledger().standings().count();
         let limits = RequestLimits::new(asked, notes, Instant::now());
-        let (waiting, watchers, tools) = (BTreeMap::new(), vec![], super::tools::names());
+        let (waiting, watchers) = (BTreeMap::new(), vec![]);
         let is_self_tested = log.is_gone_on_with();
-        Self { policy, log, supervisor, limits, paths, waiting, watchers, outputs, tools, is_self_tested }
+        Self { policy, log, supervisor, limits, paths, waiting, watchers, outputs, is_self_tested }
     }
 
     async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), BrokerError> {
@@ -242,8 +240,8 @@ impl Broker {
             return Ok(());
         }
         // A secret may be in the name itself.
-        let known = self.tools.iter().find(|known| *known == tool);
-        let tool = known.map_or_else(|| "an unknown tool".to_owned(), Clone::clone);
+        let known = super::tools::names().into_iter().find(|known| known == tool);
+        let tool = known.unwrap_or_else(|| "an unknown tool".to_owned());
         tracing::warn!("refused a call of {tool}: {rule}");
         // Whoever calls on and on is told no less, and fills no record.
         if self.limits.note(Instant::now()).is_ok() {
