@@ -8,8 +8,15 @@ use super::CLONE_TIMEOUT;
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 
-/// Through the gate, to which `~/.gitconfig` leads; the working directory is there, and empty.
-const CLONING: &str = r#"git clone --quiet ${8:+--no-checkout} -- "$4" ."#;
+/// Through the gate, to which `~/.gitconfig` leads; the working directory is there, and empty. What is in the gate's mirror `$9` is not
+/// sent: the clone has it from there, for good. Where the mirror's history ends is told with what is sent, so here it is copied.
+const CLONING: &str = r#"if [ -n "$9" ] && [ -r "$9/HEAD" ] && [ -x "$9/objects/pack" ]; then
+  GIT_ALTERNATE_OBJECT_DIRECTORIES=$9/objects git clone --quiet ${8:+--no-checkout} -- "$4" .
+  printf '%s\n' "$9/objects" >>.git/objects/info/alternates
+  if [ -e "$9/shallow" ] && [ ! -e .git/shallow ]; then cp "$9/shallow" .git/shallow; fi
+else
+  git clone --quiet ${8:+--no-checkout} -- "$4" .
+fi"#;
 
 /// Limits what is checked out to the directories `$8`, a line each, and the files at the top.
 const SPARSE: &str = r#"if [ -n "$8" ]; then printf '%s\n' "$8" | git sparse-checkout set --cone --stdin; fi"#;
@@ -146,7 +153,8 @@ pub(crate) fn command(git: &GitPlan, origin: &str, merge_message: Option<String>
         [] => String::new(),
         directories => format!("{}\n.claude", directories.join("\n")),
     };
-    let words = [&*git.branch, &from, goes_on, origin, base, &message, hook, &sparse];
+    let mirror = git.mirror.as_deref().unwrap_or_default();
+    let words = [&*git.branch, &from, goes_on, origin, base, &message, hook, &sparse, mirror];
     ["sh", "-c", &script, "sh"].into_iter().chain(words).map(str::to_owned).collect()
 }
 

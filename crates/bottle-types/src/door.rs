@@ -58,6 +58,9 @@ pub const DOORS_DIR: &str = "/run/bottle";
 pub const INTERNAL_DIR: &str = "/run/bottle-internal";
 /// Where the bundle keeps what it makes: `ca/`, `git/`, `log/`, `replay/`.
 pub const STATE_DIR: &str = "/var/lib/bottle";
+/// Where the guest reads the gate's mirror of the repository that it works on, where both are on one system: what upstream has is then
+/// neither sent nor kept twice.
+pub const MIRROR_DIR: &str = "/run/bottle-mirror";
 /// Where secret values are, a file each, named as the secret.
 pub const SECRETS_DIR: &str = "/run/secrets";
 /// Where the policy files are.

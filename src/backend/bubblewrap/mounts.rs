@@ -7,6 +7,7 @@ use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_types::door::{DOORS_DIR, Door};
 
 use super::rootfs::{ETC_DIRECTORIES, Rootfs};
+use crate::backend::bundle;
 use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, Users, etc as host_etc};
 
 /// Where local authorities are put for `update-ca-certificates`.
@@ -99,6 +100,10 @@ pub(super) fn guest(
         options.bind("--bind", &run_dir.path(&format!("guest/{name}")), to);
     }
     options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
+    let mirror = plan.git.as_ref().and_then(|git| git.mirror.as_deref());
+    if let Some(to) = mirror {
+        options.bind("--ro-bind", &run_dir.path(bundle::MIRROR), to);
+    }
     for dir in &guest.host_tools {
         options.bind("--ro-bind", Path::new(dir), dir);
     }

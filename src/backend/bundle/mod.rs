@@ -6,6 +6,8 @@
 
 mod mounts;
 
+pub(super) use self::mounts::MIRROR;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -214,7 +216,7 @@ impl HostBundle {
     pub(super) async fn make(&self, tools: &Tools) -> Result<(), Failure> {
         let etc = mounts::make(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
-        let mut options = mounts::bundle(&self.run_dir, &etc, tools);
+        let mut options = mounts::bundle(&self.run_dir, &self.plan, &etc, tools);
         (options.user, options.groups) = (self.users.bundle, limits.groups);
         if self.plan.host_ca_bundle.is_some() {
             options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);

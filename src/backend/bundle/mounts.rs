@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
+use bottle_plan::plan::{BottlePlan, GitPlan, TOOLS_DIR};
 use bottle_types::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
 
 use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, etc as host_etc};
@@ -17,6 +17,12 @@ pub(super) fn make(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> i
     run_dir.directory("bundle", 0o755, None)?;
     for (name, mode) in [("state", 0o755), ("tmp", 0o700), ("config", 0o755)] {
         run_dir.directory(&format!("bundle/{name}"), mode, owner)?;
+    }
+    if let Some(git) = shared_mirror(plan) {
+        // Beside its state: what is bound into the guest must not lie where a sidecar could put something else in its place.
+        run_dir.directory(MIRROR, 0o755, owner)?;
+        run_dir.directory("bundle/state/git", 0o700, owner)?;
+        run_dir.directory(&format!("bundle/state/git/{}.git", git.upstream), 0o755, owner)?;
     }
     let id = BUNDLE_ID;
     let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
@@ -45,17 +51,28 @@ pub(super) fn fill(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> i
     Ok(())
 }
 
+/// The mirror that guest and gate share, in the run's directory.
+pub(in crate::backend) const MIRROR: &str = "mirror";
+
+/// The repository whose mirror the guest reads.
+fn shared_mirror(plan: &BottlePlan) -> Option<&GitPlan> {
+    plan.git.as_ref().filter(|git| git.mirror.is_some())
+}
+
 /// The user and group that the bundle has inside.
 const BUNDLE_ID: u32 = 2000;
 
 /// The sidecars': the host's network, the doors for writing, secrets and their talk among themselves in memory alone.
-pub(super) fn bundle(run_dir: &RunDir, etc: &Path, tools: &Tools) -> BwrapOptions {
+pub(super) fn bundle(run_dir: &RunDir, plan: &BottlePlan, etc: &Path, tools: &Tools) -> BwrapOptions {
     let mut options = BwrapOptions::default();
     host_etc::add(&mut options, &BUNDLE_ID.to_string(), &host_etc::BUNDLE_ETC);
     options.add(&["--as-pid-1"]);
     options.bind("--ro-bind", etc, "/etc");
     options.bind("--bind", &run_dir.path("bundle/config"), CONFIG_DIR);
     options.bind("--bind", &run_dir.path("bundle/state"), STATE_DIR);
+    if let Some(git) = shared_mirror(plan) {
+        options.bind("--bind", &run_dir.path(MIRROR), &git.gates_mirror());
+    }
     options.bind("--bind", &run_dir.path("bundle/tmp"), "/tmp");
     options.bind("--bind", &run_dir.path("doors"), DOORS_DIR);
     options.lent.extend(TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()).map(|dir| (*dir).to_owned()));

@@ -103,3 +103,36 @@ fn a_checkout_with_one_commit_and_some_directories_is_brought_along() {
         assert_eq!(saw.contains(",other,"), entry.is_empty(), "{entry}: {saw}");
     }
 }
+
+/// Each is something that a guest might do to the gate's mirror; none may succeed.
+const CHANGES: [&str; 9] = [
+    "touch $m/new",
+    "echo x >>$m/HEAD",
+    "chmod a+w $m/config",
+    "rm -f $m/HEAD; test ! -e $m/HEAD",
+    "ln -s /etc/passwd $m/refs/link",
+    "mv $m/objects/pack $m/objects/gone",
+    "git --git-dir=$m update-ref refs/heads/mine HEAD",
+    "git --git-dir=$m config core.hooksPath /tmp",
+    "for f in $(find $m/objects -type f); do echo x >$f && break; done 2>/dev/null; find $m/objects -type f -size -3c | grep .",
+];
+
+shared!(the_gates_mirror_is_read_and_never_written: docker, bubblewrap, smolmachines: "a machine sees no directory of the bundle's");
+fn the_gates_mirror_is_read_and_never_written() {
+    let tries: String = CHANGES
+        .iter()
+        .map(|change| format!("( {change} ) >/dev/null 2>&1 && printf 'chan%s: %s\\n' ged '{change}'\n"))
+        .collect();
+    let look = "m=/run/bottle-mirror; find $m ! -readable 2>/dev/null; \
+                echo \"packed here: $(git count-objects -v | sed -n 's/^in-pack: //p'), alternates: $(cat .git/objects/info/alternates)\"";
+    let work = "git fsck --full --strict && git gc --quiet --prune=now && touch more && git add more && git commit -qm More && git push -q origin HEAD \
+                && git log --format=%s | tr '\\n' ',' && echo pushed";
+    let steps = commands(&[&format!("{look}\n{tries}"), work]);
+    let job = Job::with_manifest(&steps, |upstream| manifest(upstream).replace("python3 -m unittest", "test -f more"));
+    ended_with(&job.run(), 0);
+    let saw = job.world.record_file("transcript.jsonl");
+    assert!(!saw.contains("changed: "), "{saw}");
+    assert!(saw.contains("packed here: 0, alternates: /run/bottle-mirror/objects"), "{saw}");
+    assert!(saw.contains("More,Count words,pushed"), "{saw}");
+    job.nothing_left();
+}

@@ -13,7 +13,7 @@ use bottle_policy::pipelock::PipelockPolicy;
 use bottle_policy::route::{BaseUrl, RoutesPolicy};
 use bottle_policy::supervise::SupervisePolicy;
 use bottle_types::backend::Backend;
-use bottle_types::door::Door;
+use bottle_types::door::{Door, STATE_DIR};
 use bottle_types::git::ObjectId;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
@@ -534,6 +534,9 @@ pub struct GitPlan {
     /// The host's checkout of the same repository: what it has of upstream is put into the gate's mirror beforehand, so
     /// that the first fetch brings only the rest.
     pub seed: Option<String>,
+    /// Where the guest reads the gate's mirror, whose objects its clone uses in place of copies; none: all is sent through the gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
     /// So many generations of commits are fetched; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<NonZeroU32>,
@@ -556,6 +559,13 @@ pub struct GitPlan {
     pub commit_hook: Option<String>,
     /// The guest's `~/.gitconfig`.
     pub gitconfig: String,
+}
+
+impl GitPlan {
+    /// Where the gate has the mirror that it serves to the guest.
+    pub fn gates_mirror(&self) -> String {
+        format!("{STATE_DIR}/git/{}.git", self.upstream)
+    }
 }
 
 /// How the guest comes by the repository.

@@ -8,7 +8,8 @@ use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::gate::{GatePolicy, HistoryLimit, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::route::GitUpstream;
 use bottle_types::address::without_userinfo;
-use bottle_types::door::Door;
+use bottle_types::backend::Backend;
+use bottle_types::door::{Door, MIRROR_DIR};
 use bottle_types::git::RefName;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
@@ -285,6 +286,8 @@ impl Upstreams {
             directory: format!("{ROOT}/{directory}"),
             bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
             seed: seed_from.map(|checkout| checkout.path.clone()),
+            // A machine of its own sees no directory of the bundle's.
+            mirror: (checkout.is_none() && backend != Backend::Smolmachines).then(|| MIRROR_DIR.to_owned()),
             history: main.history.as_ref().map(|limit| limit.commits),
             sparse: sparse.clone(),
             base,

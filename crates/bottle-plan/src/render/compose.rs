@@ -12,7 +12,7 @@ use bottle_types::units::ByteSize;
 use super::policy_files;
 use crate::manifest::Resources;
 use crate::plan::{
-    BottlePlan, GENERATED_VARIABLE_PREFIX, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, SecretSource, ServicePlan,
+    BottlePlan, GENERATED_VARIABLE_PREFIX, GitPlan, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, SecretSource, ServicePlan,
     ServiceSource, TOOLS_DIR,
 };
 
@@ -66,6 +66,10 @@ fn sidecars(out: &mut Yaml, plan: &BottlePlan) {
     out.list(2, "tmpfs", &[format!("{INTERNAL_DIR}:mode=0755,size=16m")]);
     out.raw(2, "volumes:");
     out.raw(3, &format!("- {{ type: volume, source: doors, target: {DOORS_DIR} }}"));
+    if let Some((git, _)) = shared_mirror(plan) {
+        let target = git.gates_mirror();
+        out.raw(3, &format!("- {{ type: volume, source: mirror, target: {target}, volume: {{ nocopy: true }} }}"));
+    }
     out.raw(2, "configs:");
     for (name, _) in policy_files(plan) {
         out.raw(3, &format!("- {{ source: {name}, target: {CONFIG_DIR}/{name}, mode: 0444 }}"));
@@ -105,6 +109,9 @@ fn agent(out: &mut Yaml, plan: &BottlePlan) {
     out.raw(2, "volumes:");
     let nocopy = "read_only: true, volume: { nocopy: true }";
     out.raw(3, &format!("- {{ type: volume, source: doors, target: {DOORS_DIR}, {nocopy} }}"));
+    if let Some((_, target)) = shared_mirror(plan) {
+        out.raw(3, &format!("- {{ type: volume, source: mirror, target: {target}, {nocopy} }}"));
+    }
     if plan.names.tools_volume.is_some() {
         out.raw(3, &format!("- {{ type: volume, source: tools, target: {TOOLS_DIR}, {nocopy} }}"));
     }
@@ -178,6 +185,12 @@ fn common(out: &mut Yaml, plan: &BottlePlan, name: &str, image: &str) {
     out.raw(2, "logging: { driver: json-file, options: { max-size: 50m } }");
 }
 
+/// The repository whose mirror the guest reads, and where.
+fn shared_mirror(plan: &BottlePlan) -> Option<(&GitPlan, &str)> {
+    let git = plan.git.as_ref()?;
+    Some((git, git.mirror.as_deref()?))
+}
+
 fn networks_and_volumes(out: &mut Yaml, plan: &BottlePlan) {
     out.raw(0, "networks:");
     out.raw(1, "egress:");
@@ -188,6 +201,11 @@ fn networks_and_volumes(out: &mut Yaml, plan: &BottlePlan) {
     out.raw(1, "doors:");
     out.text(2, "name", &plan.names.doors_volume);
     out.map(2, "labels", &plan.labels);
+    if shared_mirror(plan).is_some() {
+        out.raw(1, "mirror:");
+        out.text(2, "name", &format!("{}-mirror", plan.names.project));
+        out.map(2, "labels", &plan.labels);
+    }
     if let Some(tools) = &plan.names.tools_volume {
         out.raw(1, "tools:");
         out.text(2, "name", tools);

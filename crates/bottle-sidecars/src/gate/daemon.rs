@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bottle_types::door::Door;
 use bottle_wire::proposal::{PolicyFile, sha256};
+use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, Connections};
@@ -31,6 +32,8 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
         secrets: absolute(&dirs.secrets, std::path::absolute(&dirs.secrets))?,
         ..dirs.clone()
     };
+    // The guest, another user, may read the mirror; what is the gate's alone is in directories of its own.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     dirs::clear(&dirs)?;
     sweep::before_start(&dirs.state.join("git"));
     let text = common::read(config)?;

@@ -8,11 +8,12 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::Path;
 
 use bottle_policy::bundle::{Bundle, User};
 use bottle_types::door::{Door, LOGS};
+use rustix::fs::OFlags;
 
 use crate::common::{self, Dirs};
 
@@ -29,7 +30,11 @@ pub(super) fn prepare(dirs: &Dirs, bundle: &Bundle) -> Result<(), common::Error>
     make(&dirs.state, 0o755, None)?;
     make(&log, mode(0o1777), None)?;
     make(&dirs.state.join("ca"), 0o755, user(agents_door))?;
-    make(&dirs.state.join("git"), 0o700, user(Door::GitGate))?;
+    let git = dirs.state.join("git");
+    if let Some(user) = user(Door::GitGate) {
+        give_mirrors(&git, user).map_err(|error| common::Error::Make { path: git.clone(), error })?;
+    }
+    make(&git, 0o700, user(Door::GitGate))?;
     make(&dirs.state.join("replay"), 0o755, None)?;
     make(&dirs.state.join("limits"), 0o700, user(Door::Pipelock))?;
     for name in LOGS {
@@ -40,6 +45,29 @@ pub(super) fn prepare(dirs: &Dirs, bundle: &Bundle) -> Result<(), common::Error>
         };
         if let Some(user) = user(writer) {
             make_file(&log.join(name), user)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives git-gate the mirrors that are there before it has been: one that the guest reads is a volume, which is root's when it is new.
+/// Once the directory around them is the gate's, so are they, and this user can't look into it.
+fn give_mirrors(git: &Path, user: &User) -> io::Result<()> {
+    match fs::metadata(git) {
+        Ok(found) if found.uid() == user.id => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    for entry in fs::read_dir(git)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "git") {
+            continue;
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        let mirror = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path)?;
+        if mirror.metadata()?.uid() != user.id {
+            mirror.set_permissions(Permissions::from_mode(0o755))?;
+            fchown(&mirror, Some(user.id), Some(user.id))?;
         }
     }
     Ok(())
