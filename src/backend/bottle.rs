@@ -137,6 +137,14 @@ pub(crate) trait Bottle: Send + Sync {
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
     /// What a service has printed last, on one line; nothing where that can't be had.
     fn last_words(&self, service: usize) -> BoxFuture<'_, String>;
+    /// Whether this machine has objects of the upstream from earlier runs, which the gate reads.
+    fn has_kept_mirror(&self) -> bool {
+        false
+    }
+    /// Once the guest has its repository, or failed to get it: keeps for later runs what the gate's mirror has, or forgets what was kept.
+    fn keep_mirror(&self, _works: bool) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
     /// How long something may take in here that takes this long elsewhere: a machine under emulation is slow.

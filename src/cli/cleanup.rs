@@ -8,7 +8,7 @@ use bottle_types::units::ByteSize;
 
 use super::{Context, print};
 use crate::backend::{self, is_dead};
-use crate::cache::{MAX_AGE_DAYS, MAX_STORE_BYTES, Pruned, Store};
+use crate::cache::{MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MAX_STORE_BYTES, MirrorStore, Pruned, Store};
 use crate::exit::{Code, Failure};
 use crate::run::RegisteredKey;
 use crate::{forge, state};
@@ -19,7 +19,7 @@ pub(crate) struct CleanupArgs {
     /// Only list what would be removed.
     #[arg(long)]
     dry_run: bool,
-    /// Remove what setups keep for later runs instead, as far as it is old or too much; never what a run holds.
+    /// Remove what setups and mirrors keep for later runs instead, as far as it is old or too much; never what a run holds.
     #[arg(long)]
     cache: bool,
     /// With --cache: remove what was not used for so many days; 0 removes all.
@@ -117,25 +117,31 @@ async fn deploy_key(record: &Path, dry_run: bool, context: &Context) -> Result<O
     Ok(Some(at))
 }
 
-/// Removes entries of the setups' cache.
+/// Removes entries of the setups' cache, and mirrors that are kept.
 fn cache(args: &CleanupArgs, context: &Context) -> Result<Code, Failure> {
     let dir = context.environment.setup_cache();
     let dir = dir.ok_or_else(|| Failure::machine("there is no place for a cache: HOME is not set"))?;
-    let mut text = String::new();
+    let failed = |why: String| Failure::machine(format_args!("failed to clean up the cache: {why}"));
+    let max_age = Duration::from_secs(args.older_than.saturating_mul(24 * 3600));
+    let max_size = if args.older_than == 0 { 0 } else { args.max_size.0 };
+    let mut all = vec![];
     if dir.exists() {
-        let failed = |why: String| Failure::machine(format_args!("failed to clean up the cache: {why}"));
         let store = Store::open(&dir).map_err(failed)?;
-        let max_age = Duration::from_secs(args.older_than.saturating_mul(24 * 3600));
-        let max_size = if args.older_than == 0 { 0 } else { args.max_size.0 };
-        for pruned in store.prune(max_age, max_size, args.dry_run).map_err(failed)? {
-            let verb = if args.dry_run { "would remove" } else { "removed" };
-            match pruned {
-                Pruned::Removed { key, size, why } => {
-                    let mib = size.div_ceil(1 << 20);
-                    text.push_str(&format!("{}: {verb} {mib} MiB, {why}\n", short(&key)));
-                }
-                Pruned::InUse { key } => text.push_str(&format!("{}: in use, left alone\n", short(&key))),
+        all.extend(store.prune(max_age, max_size, args.dry_run).map_err(failed)?);
+    }
+    if let Some(mirrors) = context.environment.mirrors().filter(|mirrors| mirrors.exists()) {
+        let store = MirrorStore::open(&mirrors).map_err(failed)?;
+        all.extend(store.prune(max_age, max_size.min(MAX_MIRRORS_BYTES), args.dry_run).map_err(failed)?);
+    }
+    let mut text = String::new();
+    for pruned in all {
+        let verb = if args.dry_run { "would remove" } else { "removed" };
+        match pruned {
+            Pruned::Removed { key, size, why } => {
+                let mib = size.div_ceil(1 << 20);
+                text.push_str(&format!("{}: {verb} {mib} MiB, {why}\n", short(&key)));
             }
+            Pruned::InUse { key } => text.push_str(&format!("{}: in use, left alone\n", short(&key))),
         }
     }
     if text.is_empty() {

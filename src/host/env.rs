@@ -105,6 +105,15 @@ impl Environment {
         })
     }
 
+    /// Where mirrors are kept for later runs: `BOTTLE_MIRROR_DIR`, else below the user's own directory for caches; nowhere on a machine that
+    /// goes with its job.
+    pub(crate) fn mirrors(&self) -> Option<PathBuf> {
+        if self.get("RUNNER_ENVIRONMENT") == Some("github-hosted") {
+            return None;
+        }
+        self.get("BOTTLE_MIRROR_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("mirrors")))
+    }
+
     /// Where setups' caches are: `BOTTLE_CACHE_DIR`, else below the user's own directory for caches.
     pub(crate) fn setup_cache(&self) -> Option<PathBuf> {
         self.get("BOTTLE_CACHE_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("setup")))

@@ -99,7 +99,7 @@ fn lendable(named: &str, environment: &Environment, lending: Lending<'_>) -> Res
     }
     // The runs' own directory has the doors' secrets, and a setup's cache is of all repositories.
     let runs = environment.get("BOTTLE_RUNTIME_DIR").map(PathBuf::from);
-    let kept = [environment.setup_cache(), environment.sessions()];
+    let kept = [environment.setup_cache(), environment.sessions(), environment.mirrors()];
     let own = [home, environment.state_root(), environment.cache(), runs].into_iter().chain(kept);
     let own = own.chain([std::env::current_dir().ok()]).flatten();
     // What is not there yet will be below what is.
@@ -222,9 +222,14 @@ mod tests {
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
         }
-        for variable in
-            ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "BOTTLE_SESSION_DIR", "CLAUDE_BOTTLE_CACHE"]
-        {
+        for variable in [
+            "BOTTLE_RUNTIME_DIR",
+            "BOTTLE_STATE_DIR",
+            "BOTTLE_CACHE_DIR",
+            "BOTTLE_SESSION_DIR",
+            "BOTTLE_MIRROR_DIR",
+            "CLAUDE_BOTTLE_CACHE",
+        ] {
             for below in ["@/rust", "@/rust/lib", "@/rust/not/yet"] {
                 let variables = [(NAMED, "@/rust"), (variable, below)];
                 let failure = tools_as(&environment(dir.path(), &variables), false).expect_err(variable);

@@ -126,7 +126,7 @@ fn branch(line: &str) -> Result<(ObjectId, &str), String> {
 fn read(scratch: &Path, git: &GitPlan, branches: &[Branch<'_>]) -> Result<Tree, String> {
     let branches: Vec<String> = branches.iter().map(|(id, branch)| format!("{id} {branch}")).collect();
     let io = |error: std::io::Error| format!("{}: {error}", scratch.display());
-    let above = format!("{}/seed", door::STATE_DIR);
+    let above = format!("{}/{}", door::STATE_DIR, door::SEED_DIR);
     let target = format!("{above}/{}", git.upstream);
     let mut tree = Tree::new().directory(&above, 0, 0o755).directory(&target, 0, 0o755);
     for entry in std::fs::read_dir(scratch).map_err(io)? {

@@ -43,6 +43,10 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A clone of a large repository over a slow line.
 const CLONE_TIMEOUT: Duration = Duration::from_secs(1800);
 
+/// What to do where objects of an earlier run may be what is wrong.
+const KEPT_IS_FORGOTTEN: &str = "run it again: what earlier runs left of this repository on this machine is not used any more; \
+                                 if it fails once more, check the upstream's address, key and reachability in claude-bottle.yml";
+
 /// The result of a step: a word about what it did.
 type Step = Result<String, BottleError>;
 
@@ -65,7 +69,13 @@ pub(crate) async fn all(
             Err(error) => (Err(error), vec![]),
         };
         report(events, "provision.git", started, &step);
-        step.map(|_| starts)
+        let had_kept = bottle.has_kept_mirror();
+        bottle.keep_mirror(step.is_ok()).await;
+        match step {
+            Ok(_) => Ok(starts),
+            Err(failure) if had_kept => Err(failure.hint(KEPT_IS_FORGOTTEN)),
+            Err(failure) => Err(failure),
+        }
     };
     let ca = async {
         let started = Instant::now();

@@ -69,7 +69,7 @@ impl<'r> Launched<'r> {
 async fn up(run: &LiveRun<'_>) -> Result<Option<Tree>, Failure> {
     let events = run.context.events;
     let seed = async {
-        let git = run.context.plan.git.as_ref()?;
+        let git = run.context.plan.git.as_ref().filter(|_| !run.bottle.has_kept_mirror())?;
         let packed = mirror_seed::pack(git, &run.record.dir().join("seed")).await;
         // It only saves time.
         packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()

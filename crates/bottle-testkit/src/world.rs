@@ -73,6 +73,7 @@ impl World {
             .env("BOTTLE_STATE_DIR", self.path("state"))
             .env("BOTTLE_CACHE_DIR", self.path("setups"))
             .env("BOTTLE_SESSION_DIR", self.path("sessions"))
+            .env("BOTTLE_MIRROR_DIR", self.path("mirrors"))
             .env("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay")
             .env("BOTTLE_TEST_TOKEN", &self.secret)
             .stdin(Stdio::null())

@@ -61,6 +61,12 @@ pub const STATE_DIR: &str = "/var/lib/bottle";
 /// Where the guest reads the gate's mirror of the repository that it works on, where both are on one system: what upstream has is then
 /// neither sent nor kept twice.
 pub const MIRROR_DIR: &str = "/run/bottle-mirror";
+/// Where bundle and guest read what earlier runs on this machine had of that repository.
+pub const KEPT_MIRROR_DIR: &str = "/run/bottle-kept";
+/// In the bundle's state directory, the seed of a mirror: a directory each, by the upstream's name.
+pub const SEED_DIR: &str = "seed";
+/// In a seed: the file that names a directory of objects in place of bringing some.
+pub const SEED_ALTERNATE: &str = "alternate";
 /// Where secret values are, a file each, named as the secret.
 pub const SECRETS_DIR: &str = "/run/secrets";
 /// Where the policy files are.

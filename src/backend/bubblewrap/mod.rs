@@ -141,6 +141,7 @@ impl BubblewrapBottle {
         let etc = mounts::make(run_dir, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
         let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
         let mut options = mounts::guest(run_dir, &self.plan, rootfs, &etc, tools);
+        self.bundle.lend_kept(&mut options);
         let _ = self.etc.set(etc);
         self.confine(&mut options).map_err(Failure::machine)?;
         (options.user, options.groups) = (users.guest, limits.groups);
@@ -198,6 +199,14 @@ impl Bottle for BubblewrapBottle {
 
     fn opened(&self) -> BoxFuture<'_, ()> {
         self.bundle.opened().boxed()
+    }
+
+    fn has_kept_mirror(&self) -> bool {
+        self.bundle.has_kept()
+    }
+
+    fn keep_mirror(&self, works: bool) -> BoxFuture<'_, ()> {
+        self.bundle.keep_mirror(works).boxed()
     }
 
     fn died(&self) -> BoxFuture<'_, String> {

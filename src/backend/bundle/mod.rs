@@ -1,11 +1,13 @@
 //! The bundle on the host itself, for backends that have no container for it: a sandbox of bwrap that has the host's network,
 //! and in it the same supervisor with the same sidecars.
 //!
-//! Map: `mounts` (what it sees of the host). It is made of the kit in `sandbox`, as is the bubblewrap backend's guest. Always:
+//! Map: `mounts` (what it sees of the host), `kept` (what earlier runs have left of its upstream). It is made of the kit in `sandbox`, as is the bubblewrap backend's guest. Always:
 //! it ends with the runner; no secret is on a disk.
 
+mod kept;
 mod mounts;
 
+use self::kept::KeptObjects;
 pub(super) use self::mounts::MIRROR;
 
 use std::io::Write as _;
@@ -50,6 +52,10 @@ pub(super) struct HostBundle {
     started: Arc<RunningSandboxes>,
     /// The link, once it is brought where it can be run.
     link: OnceLock<PathBuf>,
+    /// None where this machine keeps nothing.
+    kept: Option<KeptObjects>,
+    /// Where the sandboxes can reach it.
+    kept_at: OnceLock<PathBuf>,
 }
 
 /// What this process has started: it ends with these.
@@ -94,6 +100,8 @@ impl HostBundle {
             environment: environment.clone(),
             started: Arc::default(),
             link: OnceLock::new(),
+            kept: KeptObjects::find(environment, plan),
+            kept_at: OnceLock::new(),
             run_dir,
         }
     }
@@ -135,6 +143,9 @@ impl HostBundle {
         self.note(|notes| *notes = start).await?;
         // A guest may be started before the bundle is, and has the doors' directory bound.
         self.run_dir.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        if let Some(path) = self.kept.as_ref().and_then(|kept| kept.reachable(&self.run_dir)) {
+            let _ = self.kept_at.set(path);
+        }
         // The step before bwrap starts as the runner's user, where it is: a name in the base goes when another build runs.
         let _ = self.link.set(tools.link.clone());
         for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
@@ -217,6 +228,7 @@ impl HostBundle {
         let etc = mounts::make(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
         let mut options = mounts::bundle(&self.run_dir, &self.plan, &etc, tools);
+        self.lend_kept(&mut options);
         (options.user, options.groups) = (self.users.bundle, limits.groups);
         if self.plan.host_ca_bundle.is_some() {
             options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);
@@ -225,9 +237,33 @@ impl HostBundle {
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
         let init = [link, "forward".to_owned(), "--control".to_owned()];
         // Its files are written while the sandbox is being made.
-        let fill = || mounts::fill(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
+        let kept = self.kept_at.get().is_some();
+        let fill =
+            || mounts::fill(&self.run_dir, &self.plan, self.users.bundle, kept).map_err(|error| self.failed(error));
         let (launched, filled) = tokio::join!(self.launch("bundle", options, &init), async { fill() });
         launched.and(filled)
+    }
+
+    /// Whether an earlier run has left something of the upstream.
+    pub(super) fn has_kept(&self) -> bool {
+        self.kept.as_ref().is_some_and(KeptObjects::is_there)
+    }
+
+    /// Lets a sandbox read it.
+    pub(super) fn lend_kept(&self, options: &mut BwrapOptions) {
+        let to = self.plan.git.as_ref().and_then(|git| git.kept.as_deref());
+        if let (Some(kept), Some(to)) = (self.kept_at.get(), to) {
+            options.bind("--ro-bind", kept, to);
+        }
+    }
+
+    /// Keeps the run's mirror for later ones, beside what goes on; or forgets what was kept, if with it there was no repository.
+    pub(super) async fn keep_mirror(&self, works: bool) {
+        match &self.kept {
+            Some(kept) if works => kept.keep(&self.run_dir).await,
+            Some(kept) => kept.forget(),
+            None => {}
+        }
     }
 
     /// Gives the bundle its secrets, in memory, and starts the supervisor.
@@ -317,6 +353,9 @@ impl HostBundle {
 
     /// Ends all sandboxes of the run and removes its directory.
     pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
+        if let Some(kept) = &self.kept {
+            kept.settled().await;
+        }
         let _none = self.started.making.write().await;
         for process in self.run_dir.notes().unwrap_or_default().processes {
             process.kill();

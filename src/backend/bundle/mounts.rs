@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, GitPlan, TOOLS_DIR};
-use bottle_types::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
+use bottle_types::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, SEED_ALTERNATE, SEED_DIR, STATE_DIR};
 
 use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, etc as host_etc};
 
@@ -40,10 +40,18 @@ pub(super) fn make(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> i
 }
 
 /// Writes its policies: before the supervisor starts, but not before the sandbox does.
-pub(super) fn fill(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+pub(super) fn fill(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>, kept: bool) -> io::Result<()> {
     // The supervisor makes these too, but what is brought in may come before it has.
     for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
         run_dir.directory(&format!("bundle/state/{name}"), mode, owner)?;
+    }
+    let git = plan.git.as_ref().filter(|_| kept);
+    if let Some((git, at)) = git.and_then(|git| Some((git, git.kept.as_deref()?))) {
+        let seed = format!("bundle/state/{SEED_DIR}");
+        run_dir.directory(&seed, 0o755, owner)?;
+        run_dir.directory(&format!("{seed}/{}", git.upstream), 0o755, owner)?;
+        let file = format!("{seed}/{}/{SEED_ALTERNATE}", git.upstream);
+        run_dir.write(&file, format!("{at}/objects").as_bytes(), owner)?;
     }
     for (name, content) in bottle_plan::render::policy_files(plan) {
         run_dir.write(&format!("bundle/config/{name}"), content.as_bytes(), owner)?;

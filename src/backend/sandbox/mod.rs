@@ -19,6 +19,6 @@ pub(super) use cgroup::CgroupLimits;
 pub(crate) use host::HostParts;
 pub(super) use host::{Tools, host_parts, survey, tools, trial};
 pub(super) use process_id::ProcessId;
-pub(super) use run_dir::{RunDir, RunNotes, SERVICE, base, make_base};
+pub(super) use run_dir::{RunDir, RunNotes, SERVICE, base, is_root, make_base};
 pub(super) use system_id::system_id;
 pub(super) use users::Users;

@@ -136,3 +136,64 @@ fn the_gates_mirror_is_read_and_never_written() {
     assert!(saw.contains("More,Count words,pushed"), "{saw}");
     job.nothing_left();
 }
+
+/// Does something in each directory of what is kept for later runs.
+fn to_what_is_kept(job: &Job, script: &str) {
+    let kept = job.world.path("mirrors");
+    sh(&["sh", "-ec", &format!("cd {} && for kept in *; do {script}; done", kept.display())]);
+}
+
+/// Changes bytes in the middle of each pack.
+const SPOIL: &str = "for pack in $kept/objects/pack/*.pack; do chmod u+w $pack; size=$(stat -c %s $pack); \
+                     printf XXXXXXXX | dd of=$pack bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null; done";
+
+shared!(a_later_run_reads_what_an_earlier_one_had: docker: "its engine keeps nothing of a run", bubblewrap, smolmachines: "a machine sees no directory of the bundle's");
+fn a_later_run_reads_what_an_earlier_one_had() {
+    let look = "echo \"own: $(cat /run/bottle-mirror/objects/info/alternates 2>/dev/null)\"; touch /run/bottle-kept/new 2>/dev/null && echo changed it; git fsck --strict --full; \
+                git log --format=%s origin/main | tr '\\n' ','";
+    let work = "git commit -q --allow-empty -m Work && git push -q origin HEAD";
+    let steps = commands(&[look, work]);
+    let job = Job::with_manifest(&steps, |upstream| {
+        manifest(upstream).replace("python3 -m unittest", "git fsck --strict --full")
+    });
+    let url = job.upstream.url(&job.upstream.address);
+    let run = |name: &str, code: i32| {
+        let before = job.world.slugs();
+        let output = job.run();
+        ended_with(&output, code);
+        let slug = job.world.slugs().into_iter().find(|slug| !before.contains(slug)).expect("a record");
+        let read =
+            |file: &str| std::fs::read_to_string(job.world.path("state").join(&slug).join(file)).unwrap_or_default();
+        let (log, saw) = (read("compose.log"), read("transcript.jsonl"));
+        assert!(!saw.contains("changed it\\n"), "{name}: {saw}");
+        // Upstream has one commit more each time.
+        git(&job, &["commit", "--quiet", "--allow-empty", "-m", name]);
+        git(&job, &["push", "--quiet", &url, "HEAD:refs/heads/main"]);
+        (log, saw, said(&output))
+    };
+    let reads = |log: &str| log.contains("origin: reads what an earlier run had");
+    let (log, saw, _) = run("one", 0);
+    assert!(!reads(&log) && saw.contains("own: \\n"), "{log}{saw}");
+    let (log, saw, _) = run("two", 0);
+    assert!(reads(&log) && saw.contains("own: /run/bottle-kept/objects"), "{log}{saw}");
+    assert!(saw.contains("one,Count words"), "{saw}");
+    // What is missing or broken there is in no guest, and the next run has nothing to do with it.
+    for (script, names) in
+        [("rm -f $kept/objects/pack/*.pack", ["three", "four", "five"]), (SPOIL, ["six", "seven", "eight"])]
+    {
+        to_what_is_kept(&job, script);
+        let (_, _, why) = run(names[0], 4);
+        assert!(
+            why.contains("what earlier runs left of this repository on this machine is not used any more"),
+            "{why}"
+        );
+        let (log, saw, _) = run(names[1], 0);
+        assert!(
+            !reads(&log) && saw.contains(&format!("{},two,one,Count words", names[0])) == (script != SPOIL),
+            "{log}{saw}"
+        );
+        let (log, saw, _) = run(names[2], 0);
+        assert!(reads(&log) && saw.contains(&format!("{},{},", names[1], names[0])), "{log}{saw}");
+    }
+    job.nothing_left();
+}

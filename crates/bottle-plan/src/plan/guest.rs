@@ -62,8 +62,8 @@ impl Guest<'_> {
             [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
         selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
         selftest.extend(["--canary".to_owned(), CANARY_FILE.to_owned()]);
-        let mirror = self.git.and_then(|git| git.mirror.clone());
-        selftest.extend(mirror.into_iter().flat_map(|dir| ["--lent".to_owned(), dir]));
+        let mirrors = self.git.into_iter().flat_map(|git| [&git.mirror, &git.kept]).flatten();
+        selftest.extend(mirrors.flat_map(|dir| ["--lent".to_owned(), dir.clone()]));
         if self.backend == Backend::Smolmachines {
             selftest.extend(["--machine".to_owned(), BUNDLE_ADDRESS.to_string()]);
         }

@@ -537,6 +537,9 @@ pub struct GitPlan {
     /// Where the guest reads the gate's mirror, whose objects its clone uses in place of copies; none: all is sent through the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+    /// Where guest and bundle read what earlier runs on this machine had of the repository, if there is something; none: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// So many generations of commits are fetched; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<NonZeroU32>,

@@ -9,7 +9,7 @@ use bottle_policy::gate::{GatePolicy, HistoryLimit, RepoName, Transport, Upstrea
 use bottle_policy::route::GitUpstream;
 use bottle_types::address::without_userinfo;
 use bottle_types::backend::Backend;
-use bottle_types::door::{Door, MIRROR_DIR};
+use bottle_types::door::{Door, KEPT_MIRROR_DIR, MIRROR_DIR};
 use bottle_types::git::RefName;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
@@ -288,6 +288,8 @@ impl Upstreams {
             seed: seed_from.map(|checkout| checkout.path.clone()),
             // A machine of its own sees no directory of the bundle's.
             mirror: (checkout.is_none() && backend != Backend::Smolmachines).then(|| MIRROR_DIR.to_owned()),
+            kept: (checkout.is_none() && backend == Backend::Bubblewrap && main.history.is_none())
+                .then(|| KEPT_MIRROR_DIR.to_owned()),
             history: main.history.as_ref().map(|limit| limit.commits),
             sparse: sparse.clone(),
             base,

@@ -222,6 +222,9 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
             // It only saves time.
             Err(reason) => log::send(&gate.dirs, &reason),
         }
+        if seed::lend(gate, upstream)? {
+            log::send(&gate.dirs, &format!("{}: reads what an earlier run had", upstream.name));
+        }
     }
     match &upstream.history {
         None => fetch_all(gate, upstream),

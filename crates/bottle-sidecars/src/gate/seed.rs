@@ -12,14 +12,32 @@ use std::io;
 use std::path::Path;
 
 use bottle_policy::gate::Upstream;
+use bottle_types::door::{SEED_ALTERNATE, SEED_DIR};
 use bottle_types::git::{ObjectId, RefName};
 
 use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
+/// Where a mirror names other places of objects (gitrepository-layout(5)).
+const ALTERNATES: &str = "objects/info/alternates";
+
+/// Lets the mirror read what an earlier run's had, if that is there; tells whether it is. Refs come from upstream alone.
+pub(super) fn lend(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
+    let named = gate.dirs.state.join(SEED_DIR).join(upstream.name.as_str()).join(SEED_ALTERNATE);
+    let say = |error: io::Error| format!("{} can't be used: {error}", named.display());
+    let objects = match fs::read_to_string(&named) {
+        Ok(objects) => objects,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(say(error)),
+    };
+    let alternates = gate.mirror(&upstream.name).join(ALTERNATES);
+    fs::create_dir_all(alternates.parent().unwrap_or(Path::new("/"))).map_err(say)?;
+    fs::write(&alternates, format!("{objects}\n")).map_err(say).map(|()| true)
+}
+
 /// Takes the seed into an empty mirror; tells whether there is one.
 pub(super) fn take(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
-    let seed = gate.dirs.state.join("seed").join(upstream.name.as_str());
+    let seed = gate.dirs.state.join(SEED_DIR).join(upstream.name.as_str());
     let say = |error: io::Error| format!("failed to take in {}: {error}", seed.display());
     let branches = match fs::read_to_string(seed.join("branches")) {
         Ok(branches) => branches,

@@ -1,0 +1,86 @@
+//! What runs before have left on this machine of the upstream that this run works on: lent to both sandboxes, and added to.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use tokio::task::JoinHandle;
+
+use super::mounts::MIRROR;
+use crate::backend::sandbox::{RunDir, is_root};
+use crate::cache::{KeptMirror, MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MirrorStore};
+use crate::host::Environment;
+
+/// The place of an upstream's objects on this machine.
+pub(super) struct KeptObjects {
+    store: MirrorStore,
+    url: String,
+    found: Arc<Mutex<Option<KeptMirror>>>,
+    /// What is being kept now.
+    keeping: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl KeptObjects {
+    /// Looks for it; nothing where this machine keeps none, which only costs time.
+    pub(super) fn find(environment: &Environment, plan: &BottlePlan) -> Option<Self> {
+        let git = plan.git.as_ref().filter(|git| git.kept.is_some())?;
+        let upstream = plan.policies.gate.upstreams.iter().find(|upstream| upstream.name == git.upstream)?;
+        let url = upstream.url.to_string();
+        let store = MirrorStore::open(&environment.mirrors()?).ok()?;
+        let found = store.find(&url).ok()?;
+        Some(Self { store, url, found: Arc::new(Mutex::new(found)), keeping: tokio::sync::Mutex::default() })
+    }
+
+    /// Whether there is something.
+    pub(super) fn is_there(&self) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Where the sandboxes' users can reach it. A root's store is closed to them, and on another file system it has no second name.
+    pub(super) fn reachable(&self, run_dir: &RunDir) -> Option<PathBuf> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = found.as_ref()?;
+        if !is_root() {
+            return Some(kept.path().to_owned());
+        }
+        let path = run_dir.path("kept");
+        kept.link(&path).ok().map(|()| path)
+    }
+
+    /// Begins to keep what the run's mirror has.
+    pub(super) async fn keep(&self, run_dir: &RunDir) {
+        let (store, url, found) = (self.store.clone(), self.url.clone(), Arc::clone(&self.found));
+        let (mirror, log) = (run_dir.path(MIRROR), run_dir.log("bundle.log"));
+        let keep = move || {
+            let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            store.keep(&url, &mirror, found.as_ref())?;
+            store.prune(Duration::from_secs(MAX_AGE_DAYS * 24 * 3600), MAX_MIRRORS_BYTES, false).map(drop)
+        };
+        let task = tokio::task::spawn_blocking(move || {
+            if let Err::<(), String>(why) = keep()
+                && let Ok(mut log) = log
+            {
+                // It only saves time.
+                let _ = writeln!(log, "runner | the mirror is not kept for later runs: {why}");
+            }
+        });
+        *self.keeping.lock().await = Some(task);
+    }
+
+    /// Forgets what was there: with it the run did not get its repository.
+    pub(super) fn forget(&self) {
+        if let Some(useless) = self.found.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // What can't be removed is left out once it is not used any more.
+            let _ = MirrorStore::forget(useless);
+        }
+    }
+
+    /// Waits for what is being kept.
+    pub(super) async fn settled(&self) {
+        if let Some(task) = self.keeping.lock().await.take() {
+            let _ = task.await;
+        }
+    }
+}
