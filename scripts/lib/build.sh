@@ -6,8 +6,10 @@
 . "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
-RUNNER=$TARGET/release/bottle-runner
-SIDECARS=$TARGET/release/bottle-sidecars
+# cargo's profile: release from source, dist as a release has it.
+PROFILE=${PROFILE:-release}
+RUNNER=$TARGET/$PROFILE/bottle-runner
+SIDECARS=$TARGET/$PROFILE/bottle-sidecars
 
 # deciding_crates: the crates without I/O, whose tests need nothing of the machine.
 deciding_crates() {
@@ -24,11 +26,11 @@ if [ -n "${BINS_DIR:-}" ]; then
 fi
 
 host_triple() { rustc -vV | sed -n 's/^host: //p'; }
-link_path() { echo "${BINS_DIR:-$TARGET/$(host_triple)/release}/bottle-link"; }
+link_path() { echo "${BINS_DIR:-$TARGET/$(host_triple)/$PROFILE}/bottle-link"; }
 
 # cargo_build ARGUMENTS...: shows cargo's output only when something is built.
 cargo_build() {
-  (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep --line-buffered -v '^ *Finished' >&2))
+  (cd "$ROOT" && cargo build --profile "$PROFILE" --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep --line-buffered -v '^ *Finished' >&2))
 }
 
 # cargo_xtask ARGUMENTS...: a developers' command; the release's flags are not for it.
@@ -45,10 +47,11 @@ ensure_sandboxes() {
   export BOTTLE_BIN_DIR CLAUDE_BOTTLE_CACHE=$CACHE
 }
 
+# build_runner: the sidecars with it, because a build for each would compile what they share twice.
 build_runner() {
   [ -z "${BINS_DIR:-}" ] || return 0
   ensure_toolchain
-  cargo_build -p bottle-runner
+  cargo_build -p bottle-runner -p bottle-sidecars
 }
 
 # take_sidecars_of_tests: images get the sidecars that `cargo test --workspace --no-run` has built, without debug information,
@@ -60,9 +63,9 @@ take_sidecars_of_tests() {
 }
 
 build_sidecars() {
-  [ "$SIDECARS" = "$TARGET/release/bottle-sidecars" ] || return 0
+  [ "$SIDECARS" = "$TARGET/$PROFILE/bottle-sidecars" ] || return 0
   ensure_toolchain
-  cargo_build -p bottle-sidecars
+  cargo_build -p bottle-runner -p bottle-sidecars
 }
 
 # The link is static, so that it runs in any image; --target keeps that flag away from build scripts and from the other
@@ -72,6 +75,6 @@ build_link() {
   ensure_toolchain
   RUSTFLAGS='-C target-feature=+crt-static' cargo_build --target "$(host_triple)" -p bottle-link
   # Beside the runner, where it looks.
-  mkdir -p "$TARGET/release"
-  ln -f "$(link_path)" "$TARGET/release/bottle-link"
+  mkdir -p "$TARGET/$PROFILE"
+  ln -f "$(link_path)" "$TARGET/$PROFILE/bottle-link"
 }
