@@ -55,6 +55,14 @@ fn nothing_of_a_hostile_record_acts_on_a_terminal() {
     }
 }
 
+#[test]
+fn refusals_are_counted_as_they_are_shown() {
+    for sample in samples::all().into_iter().chain([samples::hostile(&hostile_contents())]) {
+        let shown = sample.view().summary().refused.len();
+        assert_eq!(refusals(sample.dir.path()).expect("a record"), shown);
+    }
+}
+
 /// A run that goes on, fed with everything of a record.
 fn live(sample: &Sample) -> (LiveRun, String) {
     sample.view();
