@@ -28,6 +28,8 @@ pub(crate) use summary::refusals;
 pub(in crate::report) use summary::{RunState, Spending, has_passed, is_refusal, word};
 #[cfg(test)]
 pub(in crate::report) use tests::alive;
+#[cfg(test)]
+pub(crate) use tests::live_screen;
 
 use super::TimedEvent;
 use super::model::data::{self, LiveLogs, ReportData};

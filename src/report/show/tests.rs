@@ -80,6 +80,15 @@ fn live(sample: &Sample) -> (LiveRun, String) {
     (live, told.into_text())
 }
 
+/// What `watch` draws of a run in which a person is asked, with colours.
+pub(crate) fn live_screen(sample: &Sample) -> String {
+    let (mut run, _) = live(sample);
+    run.proposals(&standing("May I?"), |_| "a question: May I?".to_owned());
+    let mut page = Page::new(Style::of_test(true), Some(80));
+    run.print(&mut page, 1_795_875_200_000);
+    page.into_text()
+}
+
 /// An open proposal as a run's control socket gives it, with this text in what is asked.
 fn standing(text: &str) -> Vec<bottle_wire::proposal::Standing> {
     let proposal = serde_json::json!({
