@@ -113,7 +113,7 @@ fn each_picture_of_a_page_is_made_and_each_that_is_made_is_on_a_page() {
     let mut named = BTreeSet::new();
     for path in below("docs", "md") {
         let text = std::fs::read_to_string(root().join(&path)).expect("a page");
-        for line in text.lines().filter(|line| line.contains("picture:")) {
+        for line in text.lines().filter(|line| line.contains("<!-- picture")) {
             let parts =
                 line.strip_prefix("<!-- picture: ").and_then(|line| line.strip_suffix(" -->")?.split_once(": "));
             let (name, shows) = parts.unwrap_or_else(|| panic!("{}: {line}", path.display()));
