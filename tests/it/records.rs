@@ -1,12 +1,11 @@
 //! Run records that earlier versions wrote: they still verify and print. `tests/fixtures/records` has them.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 
 use bottle_testkit::{World, said, sh};
 
 use crate::RUNNER;
+use crate::collector::{TAKEN, collector};
 
 const SLUG: &str = "issue-7-words-followed-by-653db91b";
 
@@ -81,28 +80,6 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert!(none.status.code() == Some(2) && said(&none).contains("no-such-run is no run record"), "{}", said(&none));
 }
 
-/// Answers each request with this, whatever it is.
-fn collector(answer: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}", listener.local_addr().expect("an address"));
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.expect("a connection");
-            let (mut came, mut piece) = (vec![], [0; 4096]);
-            let is_whole = |came: &[u8]| {
-                let text = String::from_utf8_lossy(came).into_owned();
-                text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.ends_with("]}"))
-            };
-            while !is_whole(&came) {
-                let read = connection.read(&mut piece).expect("the request");
-                came.extend_from_slice(&piece[..read]);
-            }
-            connection.write_all(answer.as_bytes()).expect("an answer");
-        }
-    });
-    address
-}
-
 #[test]
 fn a_trace_is_sent_or_the_command_says_why_not() {
     let world = World::new(RUNNER);
@@ -118,14 +95,14 @@ fn a_trace_is_sent_or_the_command_says_why_not() {
         assert!(!text.contains(&secret), "{text}");
         (output.status.code(), text)
     };
-    let takes = collector("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+    let (takes, _) = collector(TAKEN);
     let (code, once) = send(&takes, &[]);
     assert!(
         code == Some(0) && once.starts_with("sent ") && once.ends_with(&format!("spans to {takes}/v1/traces\n")),
         "{once}"
     );
     assert_eq!(send(&takes, &["--follow"]), (Some(0), once), "a run that has ended is followed to its end");
-    let refuses = collector("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let (refuses, _) = collector("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let (code, text) = send(&refuses, &["--follow"]);
     let words =
         format!("error: failed to send the trace to {refuses}/v1/traces: it answered with 401 Unauthorized\nhelp: ");
