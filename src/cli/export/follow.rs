@@ -375,6 +375,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn spans_that_a_collector_does_not_want_are_counted_at_the_end() {
+        let (address, taken) = collector(&[
+            "HTTP/1.1 200 OK\r\ncontent-length: 40\r\nconnection: close\r\n\r\n{\"partialSuccess\":{\"rejectedSpans\":\"3\"}}",
+        ]);
+        let mut given = environment(&address);
+        given.set("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json".to_owned());
+        let collector = Collector::new(&given).expect("a collector");
+        let mut record = LiveRecord::new();
+        record.end();
+        let mut follower = Follower::new(record.dir.path(), vec![], &collector);
+        let failure = follower.finish().await.expect_err("not all were taken").failure(|error| panic!("{error}"));
+        assert!(failure.what.ends_with(": it did not take 3 spans"), "{failure}");
+        assert!(taken.lock().expect("no thread has panicked").is_empty(), "it was asked once");
+    }
+
+    #[tokio::test]
     async fn a_record_that_is_none_is_told() {
         let (address, _) = collector(&[]);
         let collector = Collector::new(&environment(&address)).expect("a collector");
