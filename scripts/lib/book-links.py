@@ -1,6 +1,8 @@
-"""mdbook's preprocessor: a link that leads out of docs/ leads to the repository instead. https://rust-lang.github.io/mdBook/for_developers/preprocessors.html"""
+"""mdbook's preprocessor: a link that leads out of docs/ leads to the repository instead, and a picture's comment becomes the picture where
+BOTTLE_BOOK_PICTURES says that there are some. https://rust-lang.github.io/mdBook/for_developers/preprocessors.html"""
 
 import json
+import os
 import pathlib
 import posixpath
 import re
@@ -8,6 +10,8 @@ import sys
 
 # [text](target), and not an image or a link to elsewhere; `target` may have an anchor.
 LINK = re.compile(r"(?<!!)\]\((?![a-z]+:)([^)#\s]*)(#[^)\s]*)?\)")
+# Of a page in the repository nothing shows it.
+PICTURE = re.compile(r"^<!-- picture: ([a-z-]+): ([^\n]+) -->$", re.MULTILINE)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -15,6 +19,14 @@ def repository():
     """The repository's address, from the one place that has it."""
     text = (ROOT / "Cargo.toml").read_text()
     return re.search(r'^repository = "([^"]+)"', text, re.MULTILINE)[1]
+
+
+def pictured(content, page):
+    """The page's text with its pictures, or without their comments."""
+    if not os.environ.get("BOTTLE_BOOK_PICTURES"):
+        return PICTURE.sub("", content)
+    up = "../" * page.count("/")
+    return PICTURE.sub(lambda match: f"![{match[2]}]({up}pictures/{match[1]}.png)", content)
 
 
 def led(content, page, address):
@@ -38,7 +50,8 @@ def walk(items, address):
         chapter = item.get("Chapter") if isinstance(item, dict) else None
         if chapter:
             if chapter["path"]:
-                chapter["content"] = led(chapter["content"], chapter["source_path"], address)
+                page = chapter["source_path"]
+                chapter["content"] = pictured(led(chapter["content"], page, address), page)
             walk(chapter["sub_items"], address)
 
 

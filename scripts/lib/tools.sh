@@ -336,7 +336,7 @@ ensure_http_clients() {
 # ensure_browser: BOTTLE_TEST_CHROMIUM is Debian's browser, BOTTLE_TEST_BROWSER_MODULES has what drives it. Node is that of the MCP clients.
 ensure_browser() {
   local dir
-  has chromium || need_packages chromium fonts-dejavu-core
+  has chromium || need_packages chromium fonts-dejavu-core fonts-noto-color-emoji
   BOTTLE_TEST_CHROMIUM=$(command -v chromium)
   dir=$CACHE/browser-$PLAYWRIGHT_VERSION-$AXE_VERSION-$MERMAID_VERSION
   export BOTTLE_TEST_CHROMIUM BOTTLE_TEST_BROWSER_MODULES=$dir

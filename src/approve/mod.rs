@@ -17,4 +17,6 @@ mod words;
 pub(crate) use context::ApprovalContext;
 pub(crate) use control::ControlClient;
 pub(crate) use follow::Follower;
+#[cfg(test)]
+pub(crate) use post::sample_comment;
 pub(crate) use words::{ProposalOutcome, diff, one_line, outcome, visible, what};

@@ -140,9 +140,12 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
+pub(crate) use tests::sample_comment;
+
+#[cfg(test)]
 mod tests {
     use bottle_plan::prose;
-    use bottle_policy::supervise::Held;
+    use bottle_policy::supervise::{Held, RouteWords};
     use bottle_wire::proposal::{Change, PolicyFile, ProposalId, State, proposal_hash, sha256};
 
     use super::*;
@@ -174,6 +177,17 @@ mod tests {
 
     fn open(proposal: &Proposal) -> String {
         comment(proposal, &words::outcome(&State::Open).expect("an outcome"), &[])
+    }
+
+    /// The comment of a request for a route.
+    pub(crate) fn sample_comment() -> String {
+        let before = "version: 1\nroutes:\n- host: api.anthropic.com\n  methods: [POST]\n  paths: [/v1/messages]\n";
+        let after = format!("{before}- host: prices.example\n  methods: [GET]\n  paths: [/list.json]\n");
+        let (methods, paths) = (["GET".to_owned()], ["/list.json".to_owned()]);
+        let why = "The list of prices is there and nowhere else.";
+        let words =
+            RouteWords { host: "prices.example", methods: &methods, paths: &paths, why, ..RouteWords::default() };
+        open(&proposal(Request::route(&words).expect("a request"), Some((before, &after))))
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod logs;
 mod order;
 #[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod pictures;
 mod plan;
 mod policy;
 mod proposals;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bottle_plan::compare::{Direction, compare};
+use bottle_plan::compare::{Direction, compare, presets_to_ask};
+use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest;
 use bottle_types::git::ObjectId;
 
@@ -12,7 +13,7 @@ use super::task_args::TaskArgs;
 use super::{Context, extends, policy, print};
 use crate::approve::visible;
 use crate::exit::{Code, Failure};
-use crate::host::Checkout;
+use crate::host::{self, Base, Checkout};
 use crate::process::Program;
 
 /// Print what a run would do, and stop; needs no engine.
@@ -67,11 +68,21 @@ async fn difference(base: &str, args: &PlanArgs, context: &Context) -> Result<Co
         extends::manifest(&source)
     };
     let after = read(&name, &text).await?;
-    let before = match base_manifest(base, &dir).await? {
+    let BaseManifest { found, commit } = base_manifest(base, &dir).await?;
+    let before = match found {
         Some((name, text)) => Some(read(&name, &text).await?),
         None => None,
     };
-    let found = compare(before.as_ref(), &after).map_err(Failure::machine)?;
+    let checkout = Checkout::find(&dir).await;
+    // A proposal that names a registry in its own files has no say in whom this machine asks.
+    let rules = match (&checkout, &commit) {
+        (Some(checkout), Some(commit)) => Base::in_checkout(checkout, commit, base).await,
+        (checkout, _) => checkout.as_ref().map(Base::of_checkout),
+    };
+    let presets = presets_to_ask(before.as_ref(), &after);
+    let registries = host::registries::gather(presets, rules.as_ref(), &context.environment).await;
+    let facts = HostFacts { registries, ..HostFacts::default() };
+    let found = compare(before.as_ref(), &after, &facts).map_err(Failure::machine)?;
     match args.format {
         Format::Json => return print(&serde_json::to_string_pretty(&found).map_err(Failure::machine)?),
         Format::Compose => {
@@ -101,10 +112,19 @@ async fn difference(base: &str, args: &PlanArgs, context: &Context) -> Result<Co
     print(out.trim_end())
 }
 
-/// The manifest of a file, or of a commit; none: the commit has none.
-async fn base_manifest(base: &str, dir: &Path) -> Result<Option<(String, String)>, Failure> {
+/// What a manifest is compared with.
+struct BaseManifest {
+    /// Its name and its text; none: the commit has none.
+    found: Option<(String, String)>,
+    /// None: it is a file.
+    commit: Option<ObjectId>,
+}
+
+/// The manifest of a file, or of a commit.
+async fn base_manifest(base: &str, dir: &Path) -> Result<BaseManifest, Failure> {
     if Path::new(base).is_file() {
-        return Ok(Some((base.to_owned(), policy::read_text(Path::new(base), "the manifest")?)));
+        let text = policy::read_text(Path::new(base), "the manifest")?;
+        return Ok(BaseManifest { found: Some((base.to_owned(), text)), commit: None });
     }
     let neither = || {
         Failure::input(format_args!("`{base}` is neither a file nor a commit here"))
@@ -127,7 +147,7 @@ async fn base_manifest(base: &str, dir: &Path) -> Result<Option<(String, String)
         }
         let text = String::from_utf8(shown.stdout);
         let text = text.map_err(|_| Failure::input(format_args!("{base}:{name} is not UTF-8 text")))?;
-        return Ok(Some((format!("{base}:{name}"), text)));
+        return Ok(BaseManifest { found: Some((format!("{base}:{name}"), text)), commit: Some(id) });
     }
-    Ok(None)
+    Ok(BaseManifest { found: None, commit: Some(id) })
 }

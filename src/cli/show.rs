@@ -115,7 +115,7 @@ pub(super) fn open_logs(record: &Path, context: &Context) -> Result<RunView, Fai
     RunView::open_logs(&dir).map_err(|error| unreadable(&dir, error))
 }
 
-fn unreadable(dir: &Path, error: RowError) -> Failure {
+pub(super) fn unreadable(dir: &Path, error: RowError) -> Failure {
     match error {
         RowError::File { .. } => Failure::input(format_args!("{} is no run record: {error}", dir.display())).hint(
             "give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine",

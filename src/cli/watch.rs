@@ -269,11 +269,16 @@ async fn look(dir: PathBuf, news: mpsc::Sender<DoorNews>) {
 }
 
 async fn look_once(bottle: &dyn Bottle) -> DoorNews {
+    DoorNews { logs: door_logs(bottle).await, listing: ControlClient(bottle).list().await.ok() }
+}
+
+/// What the doors have written of requests and of what the model cost, in the order of [`LOGS`].
+pub(super) async fn door_logs(bottle: &dyn Bottle) -> [Vec<u8>; LOGS.len()] {
     let mut logs = [const { vec![] }; LOGS.len()];
     for (log, name) in logs.iter_mut().zip(LOGS) {
         if let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{STATE_DIR}/log/{name}")).await {
             *log = tree.files().flat_map(|(_, bytes)| bytes.to_vec()).collect();
         }
     }
-    DoorNews { logs, listing: ControlClient(bottle).list().await.ok() }
+    logs
 }

@@ -32,7 +32,7 @@ pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, message: &str)
 }
 
 /// The wait that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3); a date in the past is no wait.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

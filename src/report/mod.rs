@@ -34,13 +34,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use actions::Actions;
 pub(crate) use export::Metrics;
 pub(crate) use junit::policy_tests_junit;
+pub(crate) use model::data::LiveLogs;
 use model::events::EventLog;
 pub(crate) use model::events::{printed as printed_event, requests_in, schema as events_schema};
+#[cfg(test)]
+pub(crate) use model::samples;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;
-pub(crate) use show::{Comparison, LiveRun, Page, RunView, Section};
+#[cfg(test)]
+pub(crate) use show::live_screen;
+pub(crate) use show::{Comparison, LiveRun, Page, RunView, Section, refusals};
 pub(crate) use site::Site;
+#[cfg(test)]
+pub(crate) use site::site_pages;
 use terminal::told;
 pub(crate) use terminal::{Json, Style, Terminal};
 

@@ -105,6 +105,27 @@ fn each_page_is_in_the_book_once() {
 }
 
 #[test]
+fn each_picture_of_a_page_is_made_and_each_that_is_made_is_on_a_page() {
+    let text = std::fs::read_to_string(root().join("src/cli/pictures.toml")).expect("the pictures");
+    let list: toml::Table = toml::from_str(&text).expect("TOML");
+    let list = list["picture"].as_array().expect("a list");
+    let made: BTreeSet<&str> = list.iter().map(|picture| picture["name"].as_str().expect("a name")).collect();
+    let mut named = BTreeSet::new();
+    for path in below("docs", "md") {
+        let text = std::fs::read_to_string(root().join(&path)).expect("a page");
+        for line in text.lines().filter(|line| line.contains("<!-- picture")) {
+            let parts =
+                line.strip_prefix("<!-- picture: ").and_then(|line| line.strip_suffix(" -->")?.split_once(": "));
+            let (name, shows) = parts.unwrap_or_else(|| panic!("{}: {line}", path.display()));
+            assert!(made.contains(name), "{}: nobody makes the picture {name}", path.display());
+            assert!(shows.len() > 20, "{}: {name} has no words for those who don't see it", path.display());
+            assert!(named.insert(name.to_owned()), "{name} is on two pages");
+        }
+    }
+    assert_eq!(named.iter().map(String::as_str).collect::<BTreeSet<_>>(), made);
+}
+
+#[test]
 fn each_link_of_a_page_leads_somewhere() {
     let pages = pages();
     let (mut followed, mut wrong) = (0, vec![]);

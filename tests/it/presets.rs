@@ -68,6 +68,42 @@ fn a_company_s_mirrors_are_in_the_plan_and_a_change_s_are_not() {
 }
 
 #[test]
+fn a_change_that_names_a_preset_is_told_with_its_hosts() {
+    let world = World::new(RUNNER);
+    world.write("home/.npmrc", "registry=https://npm.bottle.test:8443/npm/\n");
+    let before = "version: 1\nbottles: { default: { egress: { routes: [{ host: npm.bottle.test, port: 8443, paths: [/npm/**] }] } } }\n";
+    let dir =
+        checkout(&world, &[("claude-bottle.yml", before), (".npmrc", "@team:registry=https://team.bottle.test/\n")]);
+    // A proposal, committed as a job has it: its own registry is nobody's that is asked about.
+    world.write("app/claude-bottle.yml", "version: 1\nbottles: { default: { egress: { presets: [npm] } } }\n");
+    world.write("app/.npmrc", "@team:registry=https://evil.bottle.test/\n");
+    let here = dir.display().to_string();
+    sh(&["git", "-C", &here, "-c", "user.name=a", "-c", "user.email=a@bottle.test", "commit", "-q", "-a", "-m", "x"]);
+    let diff = |args: &[&str]| {
+        let output = world.runner().args(["plan", "--diff", "HEAD~1"]).args(args).current_dir(&dir).output();
+        let output = output.expect("the runner");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(
+        diff(&[]),
+        "Newly allowed:\n- the registries of npm may be read (bottles.default.egress.presets)\n\
+         - GET, HEAD of https://team.bottle.test may be asked for: /**, of the preset npm (bottles.default.egress.presets)\n"
+    );
+    let told: serde_json::Value = serde_json::from_str(&diff(&["--format", "json"])).expect("JSON");
+    assert_eq!(told.as_array().map(Vec::len), Some(2), "{told:#}");
+    // A machine without npm says so, and is no failure.
+    std::fs::create_dir(world.path("bin")).expect("a directory");
+    std::os::unix::fs::symlink("/usr/bin/git", world.path("bin/git")).expect("a link");
+    let mut runner = world.runner();
+    runner.args(["plan", "--diff", "HEAD~1"]).current_dir(&dir).env("PATH", world.path("bin"));
+    let output = runner.output().expect("the runner");
+    let text = said(&output);
+    let words = "the hosts of the preset npm are not known on this machine: there is no `npm` on this host";
+    assert!(output.status.success() && text.contains(words), "{text}");
+}
+
+#[test]
 fn a_password_in_an_address_stays_on_the_host() {
     let world = World::new(RUNNER);
     let password = world.secret().replace(['/', '+'], "x");

@@ -5,6 +5,7 @@ use std::path::Path;
 use bottle_testkit::{World, said, sh};
 
 use crate::RUNNER;
+use crate::collector::{TAKEN, collector};
 
 const SLUG: &str = "issue-7-words-followed-by-653db91b";
 
@@ -30,9 +31,13 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert_eq!(
         prints(&["ps", "--all"]),
         format!(
-            "{SLUG}         ended with 0   2026-11-28T06:32:50Z  Words followed by punctuation are counted wrong\n"
+            "{SLUG}         ended with 0      4 refused  2026-11-28T06:32:50Z  Words followed by punctuation are counted wrong\n"
         )
     );
+    let listed: serde_json::Value = serde_json::from_str(&prints(&["ps", "--all", "--json"])).expect("JSON");
+    let shown: serde_json::Value = serde_json::from_str(&prints(&["show", "--json", SLUG])).expect("JSON");
+    assert_eq!(listed[0]["refused"], 4, "{listed:#}");
+    assert_eq!(shown["refused"].as_array().map(Vec::len), Some(4), "{shown:#}");
     assert_eq!(prints(&["audit-credentials", SLUG]), AUDITED);
     assert_eq!(prints(&["logs", SLUG]), std::fs::read_to_string(record.join("compose.log")).expect("compose.log"));
     assert_eq!(prints(&["logs", "--egress", SLUG]), ROWS);
@@ -73,6 +78,39 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert!(empty.status.code() == Some(2) && said(&empty).contains("has no run record"), "{}", said(&empty));
     let none = world.runner().args(["show", "no-such-run"]).output().expect("the runner");
     assert!(none.status.code() == Some(2) && said(&none).contains("no-such-run is no run record"), "{}", said(&none));
+}
+
+#[test]
+fn a_trace_is_sent_or_the_command_says_why_not() {
+    let world = World::new(RUNNER);
+    let record = format!("{}/tests/fixtures/records/v2", env!("CARGO_MANIFEST_DIR"));
+    let secret = world.secret().replace(['/', '+'], "x");
+    let send = |address: &str, more: &[&str]| {
+        let mut runner = world.runner();
+        runner.args(["export", "--otlp", "--send", &record]).args(more).env("OTEL_EXPORTER_OTLP_ENDPOINT", address);
+        runner.env("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer%20{secret}"));
+        runner.env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+        let output = runner.output().expect("the runner");
+        let text = said(&output);
+        assert!(!text.contains(&secret), "{text}");
+        (output.status.code(), text)
+    };
+    let (takes, _) = collector(TAKEN);
+    let (code, once) = send(&takes, &[]);
+    assert!(
+        code == Some(0) && once.starts_with("sent ") && once.ends_with(&format!("spans to {takes}/v1/traces\n")),
+        "{once}"
+    );
+    assert_eq!(send(&takes, &["--follow"]), (Some(0), once), "a run that has ended is followed to its end");
+    let (refuses, _) = collector("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let (code, text) = send(&refuses, &["--follow"]);
+    let words =
+        format!("error: failed to send the trace to {refuses}/v1/traces: it answered with 401 Unauthorized\nhelp: ");
+    assert!(code == Some(4) && text.starts_with(&words), "{text}");
+    let (code, text) = send("ftp://otel.example.org", &["--follow"]);
+    assert!(code == Some(2) && text.contains("OTEL_EXPORTER_OTLP_ENDPOINT is no address of http or https"), "{text}");
+    let output = world.runner().args(["export", "--otlp", "--follow", &record]).output().expect("the runner");
+    assert!(output.status.code() == Some(2) && said(&output).contains("--send"), "{}", said(&output));
 }
 
 #[test]

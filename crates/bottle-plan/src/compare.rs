@@ -1,7 +1,8 @@
 //! What a change of a manifest newly allows, and what it no longer allows, in sentences.
 //!
-//! Routes are compared request by request: host, port, scheme, method and path. Lists of rules are compared item by item. Every other
-//! difference is told as what it was and what it is, without a judgement: none is left out.
+//! Routes are compared request by request: host, port, scheme, method and path. So are the routes that a name stands for: a preset's, which
+//! the host's package managers name, and the model's provider's. Lists of rules are compared item by item. Every other difference is told
+//! as what it was and what it is, without a judgement: none is left out.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +10,12 @@ use bottle_policy::route::Route;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::manifest::{Agent, BottleEntry, Manifest};
+use crate::facts::HostFacts;
+use crate::manifest::{Agent, BottleEntry, Egress, Manifest, ModelEntry, Service};
+use crate::name::Name;
+use crate::plan::{PlanError, preset_routes};
 use crate::prose;
+use crate::registry::Preset;
 
 /// What one difference means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,8 +59,31 @@ const LISTS: [(&[&str], Direction, &str); 15] = [
     (&["who", "bots"], Direction::Allows, "the bot with the id {} may ask for runs"),
 ];
 
-/// The differences from one manifest to another, those that allow something first. `before` is none where there was no manifest.
-pub fn compare(before: Option<&Manifest>, after: &Manifest) -> Result<Vec<Difference>, serde_json::Error> {
+/// The presets of both manifests, about which the host's package managers are asked; none where a change is of no preset.
+pub fn presets_to_ask(before: Option<&Manifest>, after: &Manifest) -> BTreeSet<Preset> {
+    let of = |manifest: Option<&Manifest>| -> BTreeSet<(Name, bool, Preset)> {
+        let bottles = manifest.into_iter().flat_map(|manifest| &manifest.bottles);
+        let presets = bottles.flat_map(|(name, bottle)| {
+            let of_setup = bottle.setup.iter().flat_map(|setup| &setup.egress.presets);
+            let own = bottle.egress.presets.iter().map(|preset| (name.clone(), false, *preset));
+            own.chain(of_setup.map(|preset| (name.clone(), true, *preset)))
+        });
+        presets.collect()
+    };
+    let (old, new) = (of(before), of(Some(after)));
+    if old == new {
+        return BTreeSet::new();
+    }
+    old.union(&new).map(|(_, _, preset)| *preset).collect()
+}
+
+/// The differences from one manifest to another, those that allow something first. `before` is none where there was no manifest. `facts` has
+/// what the host's package managers say about [`presets_to_ask`].
+pub fn compare(
+    before: Option<&Manifest>,
+    after: &Manifest,
+    facts: &HostFacts,
+) -> Result<Vec<Difference>, serde_json::Error> {
     let none = Value::Object(Map::new());
     let before = before.map(serde_json::to_value).transpose()?.unwrap_or_else(|| none.clone());
     let mut after = serde_json::to_value(after)?;
@@ -65,6 +93,7 @@ pub fn compare(before: Option<&Manifest>, after: &Manifest) -> Result<Vec<Differ
     }
     let mut found = Comparison {
         defaults: (serde_json::to_value(BottleEntry::default())?, serde_json::to_value(Agent::default())?),
+        facts,
         found: vec![],
     };
     found.values(&mut vec![], &before, &after);
@@ -73,13 +102,14 @@ pub fn compare(before: Option<&Manifest>, after: &Manifest) -> Result<Vec<Differ
 }
 
 /// The state of a comparison.
-struct Comparison {
+struct Comparison<'a> {
     /// A bottle and an agent that say nothing.
     defaults: (Value, Value),
+    facts: &'a HostFacts,
     found: Vec<Difference>,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     fn say(&mut self, direction: Direction, path: &[String], sentence: String) {
         let path = prose::name(&path.join("."), 300);
         self.found.push(Difference { direction, path, sentence: prose::name(&sentence, 500) });
@@ -91,7 +121,7 @@ impl Comparison {
         }
         let keys: Vec<&str> = path.iter().map(String::as_str).collect();
         if keys.ends_with(&["egress", "routes"]) {
-            return self.routes(path, before, after);
+            return self.routes(path, (before, &[]), (after, &[]));
         }
         let list = LISTS.iter().find(|(last, ..)| keys.ends_with(last));
         if let Some((_, direction, sentence)) = list {
@@ -102,6 +132,12 @@ impl Comparison {
             (["bottles", _, "git"], ..) => self.named(path, before, after),
             (["agents", _, "mcp"], ..) => self.servers(path, before, after),
             (["bottles", _, "git", _, "deploy_key"], ..) => self.deploy_key(path, after),
+            (["bottles", _, "egress"] | ["bottles", _, "setup", "egress"], ..) => self.egress(path, before, after),
+            (["bottles", _, "model"], ..) => self.model(path, before, after),
+            (["bottles", _, "services", _], ..) => self.service(path, before, after),
+            (["bottles", _, "services", _, "ports"], ..) => {
+                self.items(path, (before, after), Direction::Allows, "the agent may reach port {} of the service")
+            }
             ([.., "commits", "authors" | "message" | "sign_off"], ..) => self.commits(path, before, after),
             (_, Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => self.mappings(path, before, after),
             _ => {
@@ -172,6 +208,87 @@ impl Comparison {
         self.say(direction, path, sentence.to_owned());
     }
 
+    /// Ways out: the rules that are written, and what the presets stand for.
+    fn egress(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        let read = |value: &Value| match value {
+            Value::Null => Ok(Egress::default()),
+            value => serde_json::from_value::<Egress>(value.clone()),
+        };
+        // What can't be read is told as it stands.
+        let (Ok(old), Ok(new)) = (read(before), read(after)) else { return self.mappings(path, before, after) };
+        // Of a preset without an answer nothing is known to be allowed, so that the others' requests are told rather too often.
+        let known = |egress: &Egress| -> Vec<Route> {
+            egress.presets.iter().filter_map(|preset| preset_routes(*preset, self.facts).ok()).flatten().collect()
+        };
+        let (of_old, of_new) = (known(&old), known(&new));
+        path.push("routes".to_owned());
+        self.routes(path, (&before["routes"], &of_old), (&after["routes"], &of_new));
+        path.pop();
+        path.push("presets".to_owned());
+        self.values(path, &before["presets"], &after["presets"]);
+        let both = |egress: &Egress, presets: &[Route]| [&egress.routes[..], presets].concat();
+        let (all_old, all_new) = (both(&old, &of_old), both(&new, &of_new));
+        for preset in new.presets.difference(&old.presets) {
+            self.preset(path, *preset, &all_old, Direction::Allows);
+        }
+        for preset in old.presets.difference(&new.presets) {
+            self.preset(path, *preset, &all_new, Direction::Forbids);
+        }
+        path.pop();
+    }
+
+    /// The requests of a preset that no other rule allows.
+    fn preset(&mut self, path: &[String], preset: Preset, others: &[Route], direction: Direction) {
+        let name = preset.name();
+        match preset_routes(preset, self.facts) {
+            Ok(routes) => {
+                for route in &routes {
+                    self.requests(path, route, others, direction, &format!(", of the preset {name}"));
+                }
+            }
+            Err(error) => {
+                let why = match error {
+                    PlanError::Preset { problem, .. } => problem,
+                    other => other.to_string(),
+                };
+                let sentence = format!("the hosts of the preset {name} are not known on this machine: {why}");
+                self.say(direction, path, sentence);
+            }
+        }
+    }
+
+    /// Where the model is: the keys, and the requests that its provider stands for.
+    fn model(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        self.mappings(path, before, after);
+        let route = |value: &Value| -> Option<Route> {
+            let entry: ModelEntry = serde_json::from_value(value.clone()).ok()?;
+            entry.endpoint().ok().map(|endpoint| endpoint.route)
+        };
+        let (old, new) = (route(before), route(after));
+        for (one, other, direction) in [(&new, &old, Direction::Allows), (&old, &new, Direction::Forbids)] {
+            if let Some(one) = one {
+                self.requests(path, one, other.as_slice(), direction, ", of the model");
+            }
+        }
+    }
+
+    /// A program beside the agent.
+    fn service(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        let default = || serde_json::to_value(Service::default()).unwrap_or_default();
+        match (before, after) {
+            (Value::Null, new) => {
+                self.say(Direction::Allows, path, service(path, new));
+                let mut told = default();
+                for key in ["image", "program", "ports"] {
+                    told[key] = new[key].clone();
+                }
+                self.mappings(path, &told, new);
+            }
+            (old, Value::Null) => self.say(Direction::Forbids, path, service(path, old)),
+            (old, new) => self.mappings(path, old, new),
+        }
+    }
+
     /// MCP servers, by their names; one that is otherwise is one less and one more.
     fn servers(&mut self, path: &[String], before: &Value, after: &Value) {
         let empty = Map::new();
@@ -233,7 +350,11 @@ impl Comparison {
         }
     }
 
-    fn routes(&mut self, path: &[String], before: &Value, after: &Value) {
+    /// Written routes, each list with the routes of the presets beside it.
+    fn routes(&mut self, path: &[String], (before, of_old): (&Value, &[Route]), (after, of_new): (&Value, &[Route])) {
+        if before == after {
+            return;
+        }
         let read = |value: &Value| match value {
             Value::Null => Ok(vec![]),
             list => serde_json::from_value::<Vec<Route>>(list.clone()),
@@ -243,13 +364,10 @@ impl Comparison {
             let sentence = format!("{} is {} now, and was {}", path.join("."), words(after), words(before));
             return self.say(Direction::Changes, path, sentence);
         };
-        let phase = if path.iter().any(|key| key == "setup") { " while the setup runs" } else { "" };
-        for (one, other, direction) in [(&new, &old, Direction::Allows), (&old, &new, Direction::Forbids)] {
+        let (all_old, all_new) = ([&old[..], of_old].concat(), [&new[..], of_new].concat());
+        for (one, other, direction) in [(&new, &all_old, Direction::Allows), (&old, &all_new, Direction::Forbids)] {
             for route in one {
-                for (methods, paths) in beyond(route, other) {
-                    let at = place(route);
-                    self.say(direction, path, format!("{methods} of {at} may be asked for{phase}: {paths}"));
-                }
+                self.requests(path, route, other, direction, "");
             }
         }
         // The same requests, otherwise treated: a credential, a limit, another place, what a secret leads to.
@@ -276,6 +394,29 @@ impl Comparison {
             );
         }
     }
+
+    /// The requests of a route that no other allows; `of` says what they belong to.
+    fn requests(&mut self, path: &[String], route: &Route, others: &[Route], direction: Direction, of: &str) {
+        let phase = if path.iter().any(|key| key == "setup") { " while the setup runs" } else { "" };
+        for (methods, paths) in beyond(route, others) {
+            let at = place(route);
+            self.say(direction, path, format!("{methods} of {at} may be asked for{phase}: {paths}{of}"));
+        }
+    }
+}
+
+/// The sentence about a program beside the agent.
+fn service(path: &[String], service: &Value) -> String {
+    let name = path.last().map(String::as_str).unwrap_or_default();
+    let from = match (service.get("image"), service.get("program")) {
+        (Some(image), _) => format!("the image {}", words(image)),
+        (None, Some(program)) => format!("the program {}", words(program)),
+        (None, None) => "nothing".to_owned(),
+    };
+    format!(
+        "the service {name} runs beside the agent, from {from}, and is reached at the ports {}",
+        words(&service["ports"])
+    )
 }
 
 /// Whether two lists have the same routes in another order.
@@ -336,6 +477,7 @@ fn words(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::manifest::parse;
+    use crate::registry::{self, NoAnswer};
 
     const BEFORE: &str = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm]\n      routes:\n        - host: \
                           docs.example.org\n        - { host: api.example.org, methods: [GET], paths: [/a, /b] }\n    git:\n      - name: \
@@ -345,7 +487,14 @@ mod tests {
     /// Each difference in a line.
     fn lines(before: &str, after: &str) -> Vec<String> {
         let read = |text: &str| parse(text, "m.yml").unwrap_or_else(|error| panic!("{error}"));
-        let found = compare(Some(&read(before)), &read(after)).expect("manifests");
+        let (before, after) = (read(before), read(after));
+        let npm = |host: &str| registry::npm(&format!("{{\"registry\": \"https://{host}/npm/\"}}"), "", None);
+        let registries = presets_to_ask(Some(&before), &after).into_iter().map(|preset| match preset {
+            Preset::Npm => (preset, npm("npm.example.org")),
+            other => (other, Err(NoAnswer::missing(other.name()))),
+        });
+        let facts = HostFacts { registries: registries.collect(), ..HostFacts::default() };
+        let found = compare(Some(&before), &after, &facts).expect("manifests");
         found.into_iter().map(|one| format!("{:?} {}: {}", one.direction, one.path, one.sentence)).collect()
     }
 
@@ -405,7 +554,57 @@ mod tests {
                 "presets: [pip]",
                 vec![
                     "Allows bottles.default.egress.presets: the registries of pip may be read".to_owned(),
+                    "Allows bottles.default.egress.presets: the hosts of the preset pip are not known on this machine: there is no `pip` \
+                     on this host to ask where it fetches from"
+                        .to_owned(),
                     "Forbids bottles.default.egress.presets: the registries of npm may be read".to_owned(),
+                    "Forbids bottles.default.egress.presets: GET, HEAD of https://npm.example.org may be asked for: /npm/**, of the preset npm"
+                        .to_owned(),
+                ],
+            ),
+            // A written rule allows a part of what the preset did.
+            (
+                "presets: [npm]\n      routes:\n",
+                "routes:\n        - { host: npm.example.org, methods: [GET], paths: [/**] }\n",
+                vec![
+                    format!("Allows {routes}: GET of https://npm.example.org may be asked for: /**"),
+                    "Forbids bottles.default.egress.presets: the registries of npm may be read".to_owned(),
+                    "Forbids bottles.default.egress.presets: HEAD of https://npm.example.org may be asked for: /npm/**, of the preset npm"
+                        .to_owned(),
+                ],
+            ),
+            (
+                "    git:\n",
+                "    setup: { run: [x], egress: { presets: [npm] } }\n    git:\n",
+                vec![
+                    "Allows bottles.default.setup.egress.presets: the registries of npm may be read".to_owned(),
+                    "Allows bottles.default.setup.egress.presets: GET, HEAD of https://npm.example.org may be asked for while the setup runs: \
+                     /npm/**, of the preset npm"
+                        .to_owned(),
+                    "Changes bottles.default.setup.run: bottles.default.setup.run is x now, and was not said".to_owned(),
+                    "Changes bottles.default.setup.time: bottles.default.setup.time is 30m now, and was not said".to_owned(),
+                ],
+            ),
+            (
+                "    git:\n",
+                "    services: { db: { image: \"registry.example.org/db:16\", ports: [5432], env: { A: b } } }\n    git:\n",
+                vec![
+                    "Allows bottles.default.services.db: the service db runs beside the agent, from the image registry.example.org/db:16, and is \
+                     reached at the ports 5432"
+                        .to_owned(),
+                    "Changes bottles.default.services.db.env.A: bottles.default.services.db.env.A is b now, and was not said".to_owned(),
+                ],
+            ),
+            (
+                "    git:\n",
+                "    model: { provider: foundry, resource: acme, from: KEY }\n    git:\n",
+                vec![
+                    "Allows bottles.default.model: POST of https://acme.services.ai.azure.com may be asked for: /anthropic/v1/messages, \
+                     /anthropic/v1/messages/count_tokens, of the model"
+                        .to_owned(),
+                    "Changes bottles.default.model.from: bottles.default.model.from is KEY now, and was not said".to_owned(),
+                    "Changes bottles.default.model.provider: bottles.default.model.provider is foundry now, and was not said".to_owned(),
+                    "Changes bottles.default.model.resource: bottles.default.model.resource is acme now, and was not said".to_owned(),
                 ],
             ),
             (
@@ -484,7 +683,7 @@ mod tests {
     #[test]
     fn of_a_first_manifest_everything_is_new() {
         let after = parse(BEFORE, "m.yml").expect("a manifest");
-        let found = compare(None, &after).expect("a manifest");
+        let found = compare(None, &after, &HostFacts::default()).expect("a manifest");
         assert!(found.iter().all(|one| one.direction != Direction::Forbids), "{found:#?}");
         let has =
             |part: &str| found.iter().any(|one| one.direction == Direction::Allows && one.sentence.contains(part));

@@ -1,7 +1,8 @@
 //! A run as one trace: run → phases → turns → tools → requests, with the pushes and the waits for people.
 //!
 //! Names and attributes are those of OpenTelemetry's semantic conventions 1.41, those for generative AI among them; what they have no
-//! name for begins with `claude_bottle.`. Ids are made of the run's name: the same record gives the same trace.
+//! name for begins with `claude_bottle.`. A span's id is made of the run's name and of what the record calls it: a run that goes on has the
+//! ids that its record will have, whatever comes in between.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Spa
 use sha2::{Digest as _, Sha256};
 
 use crate::report::model::data::{Call, Request};
-use crate::report::model::transcript::{Block, Tool};
+use crate::report::model::transcript::{Block, Tool, Turn};
 use crate::report::model::visible::visible;
 use crate::report::show::{RunView, has_passed, word};
 use crate::report::{RunEvent, outcome};
@@ -25,7 +26,16 @@ const SCHEMA: &str = "https://opentelemetry.io/schemas/1.41.0";
 impl RunView {
     /// The run as a trace. `resource` has more attributes of who exports it, which go before our own.
     pub(crate) fn trace(&self, resource: &[(String, String)]) -> ExportTraceServiceRequest {
-        let mut trace = Trace::new(self);
+        self.trace_of(resource, None)
+    }
+
+    /// What of the trace of a run that goes on was over at this time, in milliseconds of Unix time, and will change no more.
+    pub(crate) fn trace_until(&self, resource: &[(String, String)], until: i64) -> ExportTraceServiceRequest {
+        self.trace_of(resource, Some(until))
+    }
+
+    fn trace_of(&self, resource: &[(String, String)], until: Option<i64>) -> ExportTraceServiceRequest {
+        let mut trace = Trace::new(self, until);
         trace.run();
         trace.phases();
         trace.turns();
@@ -65,6 +75,10 @@ struct Trace<'a> {
     view: &'a RunView,
     slug: &'a str,
     seed: String,
+    /// None: the whole trace is wanted.
+    until: Option<i64>,
+    /// How often a key was used: what the guest writes may call two things alike.
+    keys: HashMap<String, usize>,
     trace_id: Vec<u8>,
     /// The span of whoever started the run.
     parent: Option<Vec<u8>>,
@@ -74,14 +88,14 @@ struct Trace<'a> {
     /// By the place of the turn.
     turns: HashMap<usize, Stretch>,
     tools: Vec<Stretch>,
-    /// The turn of a paid request, by the time at which the request came.
-    paid: HashMap<i64, usize>,
+    /// The turn of a paid request, by its id.
+    paid: HashMap<&'a str, usize>,
     /// The name that the conventions have for whose API it is.
     provider: &'static str,
 }
 
 impl<'a> Trace<'a> {
-    fn new(view: &'a RunView) -> Self {
+    fn new(view: &'a RunView, until: Option<i64>) -> Self {
         let started = view.events.iter().find_map(|(_, event)| match event {
             RunEvent::Started { slug, traceparent, .. } => Some((slug.as_str(), traceparent.as_deref())),
             _ => None,
@@ -94,18 +108,20 @@ impl<'a> Trace<'a> {
         };
         let trace_id = part(1, 16).unwrap_or_else(|| Sha256::digest(&seed)[..16].to_vec());
         let parent = part(2, 8);
-        let run = Stretch { id: id(&seed, "run", 0), from: view.data.from, to: view.data.to };
+        let run = Stretch { id: id(&seed, "run"), from: view.data.from, to: view.data.to };
         let provider = match view.plan.as_ref().and_then(|plan| plan.model.as_ref()).map(|model| model.provider) {
             None | Some(Provider::Anthropic) => "anthropic",
             Some(Provider::Bedrock) => "aws.bedrock",
             Some(Provider::Vertex) => "gcp.vertex_ai",
             Some(Provider::Foundry) => "azure.ai.inference",
         };
-        let paid = view.data.calls.iter().filter_map(|call| Some((call.at?, call.turn?))).collect();
+        let paid = view.data.calls.iter().filter_map(|call| Some((call.id.as_str(), call.turn?))).collect();
         Self {
             view,
             slug,
             seed,
+            until,
+            keys: HashMap::new(),
             trace_id,
             parent,
             spans: vec![],
@@ -118,12 +134,25 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// Adds a span of this kind and number below another.
-    fn add(&mut self, kind: &str, number: usize, parent: &[u8], span: Span) -> Vec<u8> {
-        let id = id(&self.seed, kind, number);
-        let (trace_id, span_id) = (self.trace_id.clone(), id.clone());
-        self.spans.push(Span { trace_id, span_id, parent_span_id: parent.to_vec(), ..span });
-        id
+    /// True if what ended at this time is in the trace.
+    fn is_over(&self, to: Option<i64>) -> bool {
+        self.until.is_none_or(|until| to.is_some_and(|to| to <= until))
+    }
+
+    /// Adds a span below another, if it is over. Gives its stretch of time, which has no end yet where it is not.
+    fn add(&mut self, key: String, parent: &[u8], (from, to): (i64, i64), is_over: bool, span: Span) -> Stretch {
+        let times = self.keys.entry(key.clone()).or_default();
+        *times += 1;
+        let id = match times {
+            1 => id(&self.seed, &key),
+            // No key begins with a number.
+            times => id(&self.seed, &format!("{times} {key}")),
+        };
+        if is_over {
+            let (trace_id, span_id) = (self.trace_id.clone(), id.clone());
+            self.spans.push(Span { trace_id, span_id, parent_span_id: parent.to_vec(), ..span });
+        }
+        Stretch { id, from, to: if is_over { to } else { i64::MAX } }
     }
 
     fn run(&mut self) {
@@ -149,18 +178,22 @@ impl<'a> Trace<'a> {
         let (from, to) = (self.run.from, self.run.to);
         let span = Span { flags, attributes, ..span("run", SpanKind::Internal, from, to, is_good) };
         let parent = self.parent.take().unwrap_or_default();
-        self.add("run", 0, &parent, span);
+        let is_over = self.until.is_none();
+        self.add("run".to_owned(), &parent, (from, to), is_over, span);
     }
 
     fn phases(&mut self) {
         let run = self.run.id.clone();
+        let last = self.view.data.phases.len().saturating_sub(1);
         for (at, phase) in self.view.data.phases.iter().enumerate() {
             let span = Span {
                 attributes: vec![text("claude_bottle.phase", phase.name)],
                 ..span(&format!("phase {}", phase.name), SpanKind::Internal, phase.from, phase.to, true)
             };
-            let id = self.add("phase", at, &run, span);
-            self.phases.push(Stretch { id, from: phase.from, to: phase.to });
+            let is_over = self.is_over((at < last).then_some(phase.to));
+            let key = format!("phase {} {}", phase.name, phase.from);
+            let stretch = self.add(key, &run, (phase.from, phase.to), is_over, span);
+            self.phases.push(stretch);
         }
     }
 
@@ -173,12 +206,13 @@ impl<'a> Trace<'a> {
     fn turns(&mut self) {
         let view = self.view;
         let mut calls: HashMap<usize, Vec<&Call>> = HashMap::new();
-        for (at, call) in view.data.calls.iter().enumerate() {
+        for call in &view.data.calls {
             match call.turn {
                 Some(turn) => calls.entry(turn).or_default().push(call),
-                None => self.call_of_no_turn(at, call),
+                None => self.call_of_no_turn(call),
             }
         }
+        let last = view.data.turns.iter().rposition(Turn::is_the_models);
         for (at, turn) in view.data.turns.iter().enumerate().filter(|(_, turn)| turn.is_the_models()) {
             let calls = calls.remove(&at).unwrap_or_default();
             let first = calls.iter().filter_map(|call| call.at).min();
@@ -190,27 +224,44 @@ impl<'a> Trace<'a> {
                 ..span(&format!("chat {}", turn.model), SpanKind::Client, from, to, true)
             };
             let parent = self.phase_at(from);
-            let id = self.add("turn", at, &parent, span);
-            self.turns.insert(at, Stretch { id: id.clone(), from, to });
-            for (block, tool) in turn.blocks.iter().enumerate() {
+            let is_over = self.is_over((Some(at) < last && self.is_whole(turn, &calls)).then_some(to));
+            let key = match turn.id.as_str() {
+                "" => format!("turn at {:?}", turn.from),
+                id => format!("turn {id}"),
+            };
+            let stretch = self.add(key, &parent, (from, to), is_over, span);
+            for tool in &turn.blocks {
                 if let Block::Tool(tool) = tool {
-                    self.tool(at, block, tool, &id, (from, to));
+                    self.tool(tool, &stretch.id, (from, to));
                 }
             }
+            self.turns.insert(at, stretch);
         }
         // Of a turn that the page has no room for.
-        for call in calls.into_values().flatten() {
-            let at = self.spans.len();
-            self.call_of_no_turn(at, call);
+        let mut left: Vec<(usize, Vec<&Call>)> = calls.into_iter().collect();
+        left.sort_by_key(|(turn, _)| *turn);
+        for call in left.into_iter().flat_map(|(_, calls)| calls) {
+            self.call_of_no_turn(call);
         }
     }
 
-    fn call_of_no_turn(&mut self, at: usize, call: &Call) {
+    /// True if nothing more is to come of a turn: its tools have ended, and its calls are counted. The name of a call's model is the guest's
+    /// word, and has not been masked before the record has it: another one than the transcript's waits for that.
+    fn is_whole(&self, turn: &Turn, calls: &[&Call]) -> bool {
+        let has_ended = |block: &Block| !matches!(block, Block::Tool(tool) if tool.to.is_none());
+        let asked = self.view.plan.as_ref().and_then(|plan| plan.agent.model.as_deref());
+        let is_known = |call: &&Call| call.model == turn.model || Some(call.model.as_str()) == asked;
+        turn.blocks.iter().all(has_ended) && !calls.is_empty() && calls.iter().all(is_known)
+    }
+
+    fn call_of_no_turn(&mut self, call: &Call) {
         let from = call.at.unwrap_or(self.run.from);
         let attributes = self.chat(&call.model, &[call]);
         let span = Span { attributes, ..span(&format!("chat {}", call.model), SpanKind::Client, from, from, true) };
         let parent = self.phase_at(from);
-        self.add("call", at, &parent, span);
+        // Its turn may be to come.
+        let is_over = self.until.is_none();
+        self.add(format!("call {}", call.id), &parent, (from, from), is_over, span);
     }
 
     /// A call to the model. By the conventions, the input has what came out of the cache and went into it.
@@ -235,7 +286,7 @@ impl<'a> Trace<'a> {
         attributes
     }
 
-    fn tool(&mut self, turn: usize, block: usize, tool: &Tool, parent: &[u8], (first, last): (i64, i64)) {
+    fn tool(&mut self, tool: &Tool, parent: &[u8], (first, last): (i64, i64)) {
         let from = tool.from.unwrap_or(first);
         let to = tool.to.unwrap_or(last).max(from);
         let attributes = vec![
@@ -246,16 +297,21 @@ impl<'a> Trace<'a> {
         let is_good = !tool.failed;
         let span =
             Span { attributes, ..span(&format!("execute_tool {}", tool.name), SpanKind::Internal, from, to, is_good) };
-        let id = self.add(&format!("tool {turn}"), block, parent, span);
-        self.tools.push(Stretch { id, from, to });
+        let is_over = self.is_over(tool.to.and(Some(to)));
+        let key = match tool.id.as_str() {
+            "" => format!("tool {} at {from}", tool.name),
+            id => format!("tool {id}"),
+        };
+        let stretch = self.add(key, parent, (from, to), is_over, span);
+        self.tools.push(stretch);
     }
 
     /// Each request below what had it sent: the model's below its turn, others below the tool that ran, or the turn, or the phase.
     fn requests(&mut self) {
         let view = self.view;
-        for (number, request) in view.requests().into_iter().enumerate() {
+        for request in view.requests() {
             let from = request.at.unwrap_or(self.run.from);
-            let parent = self.paid.get(&from).and_then(|turn| self.turns.get(turn));
+            let parent = self.paid.get(request.id.as_str()).and_then(|turn| self.turns.get(turn));
             let parent = parent
                 .or_else(|| containing(self.tools.iter(), from))
                 .or_else(|| containing(self.turns.values(), from))
@@ -264,13 +320,18 @@ impl<'a> Trace<'a> {
             let is_good = has_passed(request.verdict);
             let attributes = http(request);
             let span = Span { attributes, ..span(&request.method, SpanKind::Client, from, to, is_good) };
-            self.add("request", number, &parent, span);
+            let key = match request.id.as_str() {
+                "" => format!("request {} {}{} at {from}", request.method, request.host, request.path),
+                id => format!("request {id}"),
+            };
+            let is_over = self.is_over(Some(to));
+            self.add(key, &parent, (from, to), is_over, span);
         }
     }
 
     fn pushes(&mut self) {
         let view = self.view;
-        for (number, push) in view.data.pushes.iter().enumerate() {
+        for push in &view.data.pushes {
             let to = push.to.or(push.from).unwrap_or(self.run.to);
             let from = push.from.unwrap_or(to);
             let verdict = serde_json::to_value(push.verdict).ok();
@@ -280,18 +341,20 @@ impl<'a> Trace<'a> {
                 text("vcs.ref.head.revision", &push.new),
                 text("vcs.repository.name", &push.repo),
                 text("claude_bottle.verdict", verdict),
-                self::number("claude_bottle.push.findings", push.findings.len() as u64),
+                number("claude_bottle.push.findings", push.findings.len() as u64),
             ];
             let is_good = push.verdict.has_passed();
             let span = Span { attributes, ..span("git push", SpanKind::Client, from, to, is_good) };
             let parent = self.phase_at(from);
-            self.add("push", number, &parent, span);
+            let is_over = self.is_over(push.to);
+            let key = format!("push {} {} {} at {to}", push.repo, push.r#ref, push.new);
+            self.add(key, &parent, (from, to), is_over, span);
         }
     }
 
     fn proposals(&mut self) {
         let view = self.view;
-        for (number, proposal) in view.data.proposals.iter().enumerate() {
+        for proposal in &view.data.proposals {
             let status = serde_json::to_value(proposal.status).ok();
             let status = status.as_ref().and_then(|status| status.as_str()).unwrap_or_default();
             let attributes =
@@ -300,7 +363,8 @@ impl<'a> Trace<'a> {
             let name = format!("proposal {}", proposal.id);
             let span = Span { attributes, ..span(&name, SpanKind::Internal, from, to, true) };
             let parent = self.phase_at(from);
-            self.add("proposal", number, &parent, span);
+            let is_over = self.is_over(proposal.to);
+            self.add(format!("proposal {}", proposal.id), &parent, (from, to), is_over, span);
         }
     }
 }
@@ -312,9 +376,9 @@ fn containing<'s>(stretches: impl Iterator<Item = &'s Stretch>, at: i64) -> Opti
         .max_by_key(|stretch| (stretch.from, &stretch.id))
 }
 
-/// The id of a span: of the run, the kind and the number alone.
-fn id(seed: &str, kind: &str, number: usize) -> Vec<u8> {
-    Sha256::digest(format!("{seed} {kind} {number}"))[..8].to_vec()
+/// The id of a span: of the run and the span's key alone.
+fn id(seed: &str, key: &str) -> Vec<u8> {
+    Sha256::digest(format!("{seed} {key}"))[..8].to_vec()
 }
 
 fn span(name: &str, kind: SpanKind, from: i64, to: i64, is_good: bool) -> Span {

@@ -124,6 +124,9 @@ pub(in crate::report) struct AskedFor {
 /// A line of `budget.jsonl`.
 #[derive(Debug, Serialize)]
 pub(in crate::report) struct Call {
+    /// The request's id.
+    #[serde(skip)]
+    pub(in crate::report) id: String,
     pub(in crate::report) at: Option<i64>,
     /// The turn that it was for, from 0.
     pub(in crate::report) turn: Option<usize>,
@@ -144,6 +147,34 @@ pub(in crate::report) fn read(events: &[TimedEvent], dir: &Path, texts: &mut Tex
     let transcript = transcript::read(&bytes(dir, RecordFile::Transcript, &mut left_out), texts);
     more(&mut left_out, transcript.left_out, "events of the agent's", RecordFile::Transcript);
     read_with(events, dir, texts, transcript, left_out)
+}
+
+/// What the doors of a run that goes on have written so far, before the record's mask. [`read_live`] takes the calls to the model from it, and
+/// nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct LiveLogs {
+    /// Both doors' lines of requests.
+    pub(crate) access: Vec<u8>,
+    pub(crate) budget: Vec<u8>,
+}
+
+/// Reads the record of a run that goes on: the calls to the model are those that its doors have counted by now.
+pub(in crate::report) fn read_live(
+    events: &[TimedEvent],
+    dir: &Path,
+    texts: &mut Texts<'_>,
+    logs: &LiveLogs,
+) -> ReportData {
+    let mut data = read(events, dir, texts);
+    if data.calls.is_empty() {
+        // As the record will have them.
+        let (mut access, _) = parsed::<Access>(&logs.access);
+        access.sort_by(|one, other| one.time.cmp(&other.time));
+        let (mut entries, _) = parsed::<Entry>(&logs.budget);
+        entries.truncate(MAX_ROWS);
+        data.calls = calls(entries, &access, &data.turns, texts);
+    }
+    data
 }
 
 /// Reads the record in `dir` but for its transcript, the largest of its files: nothing of what the agent said and did is in it.
@@ -199,7 +230,13 @@ fn bytes(dir: &Path, file: RecordFile, left_out: &mut Vec<String>) -> Vec<u8> {
 
 /// The lines of a file; those that are not understood are counted.
 fn lines<T: DeserializeOwned>(dir: &Path, file: RecordFile, left_out: &mut Vec<String>) -> Vec<T> {
-    let bytes = bytes(dir, file, left_out);
+    let (rows, unread) = parsed(&bytes(dir, file, left_out));
+    more(left_out, unread, "lines that are not understood", file);
+    rows
+}
+
+/// Lines of JSON, and how many are not understood.
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> (Vec<T>, usize) {
     let mut unread = 0;
     let mut rows = vec![];
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -209,8 +246,7 @@ fn lines<T: DeserializeOwned>(dir: &Path, file: RecordFile, left_out: &mut Vec<S
             Err(_) => unread += 1,
         }
     }
-    more(left_out, unread, "lines that are not understood", file);
-    rows
+    (rows, unread)
 }
 
 fn more(left_out: &mut Vec<String>, count: usize, what: &str, file: RecordFile) {
@@ -283,6 +319,7 @@ fn calls(entries: Vec<Entry>, access: &[Access], turns: &[Turn], texts: &Texts<'
         let at = times.get(entry.id.as_str()).copied();
         let behind = |at: i64| begun.get(begun.partition_point(|(from, _)| *from < at)).map(|(_, turn)| *turn);
         Call {
+            id: texts.short(&entry.id, NAME_BYTES),
             at,
             turn: at.and_then(behind),
             model: texts.short(&entry.model, 200),

@@ -6,7 +6,7 @@
 pub(in crate::report) mod data;
 pub(in crate::report) mod events;
 #[cfg(test)]
-pub(in crate::report) mod samples;
+pub(crate) mod samples;
 pub(in crate::report) mod texts;
 pub(in crate::report) mod transcript;
 pub(in crate::report) mod visible;

@@ -18,9 +18,9 @@ const START: i64 = 1_795_875_152_000;
 const REF: &str = "refs/heads/bottle/issue-7";
 
 /// A record that grows with a clock of its own.
-pub(in crate::report) struct Sample {
-    pub(in crate::report) dir: TempDir,
-    pub(in crate::report) events: Vec<TimedEvent>,
+pub(crate) struct Sample {
+    pub(crate) dir: TempDir,
+    pub(crate) events: Vec<TimedEvent>,
     files: [(RecordFile, String); 4],
     now: i64,
     turns: usize,
@@ -32,7 +32,7 @@ const PUSHES: usize = 2;
 const BUDGET: usize = 3;
 
 impl Sample {
-    pub(in crate::report) fn new(title: &str) -> Self {
+    pub(crate) fn new(title: &str) -> Self {
         let files = [RecordFile::Transcript, RecordFile::Egress, RecordFile::Pushes, RecordFile::Budget];
         let mut sample = Self {
             dir: TempDir::new().expect("a directory"),
@@ -61,7 +61,7 @@ impl Sample {
         sample
     }
 
-    pub(in crate::report) fn event(&mut self, event: RunEvent) {
+    pub(crate) fn event(&mut self, event: RunEvent) {
         self.events.push((self.now, event));
     }
 
@@ -75,7 +75,7 @@ impl Sample {
     }
 
     /// A call to the model, and what it said.
-    pub(in crate::report) fn turn(&mut self, words: &str) {
+    pub(crate) fn turn(&mut self, words: &str) {
         self.turns += 1;
         self.request("POST", "api.anthropic.com", "/v1/messages", "allow", None);
         let id = format!("r{}", self.files[EGRESS].1.lines().count());
@@ -94,7 +94,7 @@ impl Sample {
     }
 
     /// A use of a tool; `result` is what Claude Code tells beside the output.
-    pub(in crate::report) fn tool(&mut self, name: &str, input: &Value, output: &str, result: &Value, failed: bool) {
+    pub(crate) fn tool(&mut self, name: &str, input: &Value, output: &str, result: &Value, failed: bool) {
         let id = format!("toolu_{}", self.files[TRANSCRIPT].1.len());
         self.message(&json!({"type": "tool_use", "id": id, "name": name, "input": input}));
         self.now += 640;
@@ -103,14 +103,7 @@ impl Sample {
         self.line(TRANSCRIPT, &line);
     }
 
-    pub(in crate::report) fn request(
-        &mut self,
-        method: &str,
-        host: &str,
-        path: &str,
-        verdict: &str,
-        reason: Option<&str>,
-    ) {
+    pub(crate) fn request(&mut self, method: &str, host: &str, path: &str, verdict: &str, reason: Option<&str>) {
         self.now += 150;
         let id = format!("r{}", self.files[EGRESS].1.lines().count() + 1);
         let mut line = json!({"time": self.time(), "id": id, "door": "egress", "method": method, "host": host, "port": 443, "path": path,
@@ -129,7 +122,7 @@ impl Sample {
         self.now += 410;
     }
 
-    pub(in crate::report) fn push(&mut self, r#ref: &str, verdict: &str, findings: &Value, reasons: &[&str]) {
+    pub(crate) fn push(&mut self, r#ref: &str, verdict: &str, findings: &Value, reasons: &[&str]) {
         self.now += 2100;
         let line = json!({"time": self.time(), "repo": "origin", "ref": r#ref, "old": "0".repeat(40), "new": "35692de6a330d0995f8776f3261b85fd139532ba",
             "commits": 1, "objects": 4, "bytes": 1033, "findings": findings, "verdict": verdict, "reasons": reasons,
@@ -137,14 +130,7 @@ impl Sample {
         self.line(PUSHES, &line);
     }
 
-    pub(in crate::report) fn proposal(
-        &mut self,
-        id: &str,
-        what: &str,
-        standing: ProposalStatus,
-        by: Option<&str>,
-        detail: &str,
-    ) {
+    pub(crate) fn proposal(&mut self, id: &str, what: &str, standing: ProposalStatus, by: Option<&str>, detail: &str) {
         self.now += 5000;
         self.event(RunEvent::Proposal {
             id: id.to_owned(),
@@ -155,7 +141,7 @@ impl Sample {
         });
     }
 
-    pub(in crate::report) fn verified(&mut self, failure: Option<&str>, output: &str) {
+    pub(crate) fn verified(&mut self, failure: Option<&str>, output: &str) {
         self.event(RunEvent::Phase { phase: Phase::Verify });
         self.now += 800;
         let case = Case::passed(Suite::Verify, "python3 -m unittest", std::time::Duration::from_millis(800));
@@ -164,7 +150,7 @@ impl Sample {
     }
 
     /// Ends the run and writes the files.
-    pub(in crate::report) fn end(mut self, code: Code, summary: &str) -> Self {
+    pub(crate) fn end(mut self, code: Code, summary: &str) -> Self {
         for phase in [Phase::Push, Phase::Collect, Phase::Teardown] {
             self.event(RunEvent::Phase { phase });
             self.now += 300;
@@ -187,14 +173,14 @@ impl Sample {
     }
 
     /// Writes more at the end of a file.
-    pub(in crate::report) fn append(&self, file: RecordFile, bytes: &[u8]) {
+    pub(crate) fn append(&self, file: RecordFile, bytes: &[u8]) {
         let path = self.dir.path().join(file);
         let old = std::fs::read(&path).unwrap_or_default();
         std::fs::write(path, [&old, bytes].concat()).expect("a file");
     }
 
     /// The run as `show` reads it, out of files alone.
-    pub(in crate::report) fn view(&self) -> RunView {
+    pub(crate) fn view(&self) -> RunView {
         let events: Vec<u8> = self
             .events
             .iter()
@@ -205,7 +191,7 @@ impl Sample {
         RunView::open(self.dir.path()).expect("a record")
     }
 
-    pub(in crate::report) fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         crate::report::html(&self.events, self.dir.path(), &str::to_owned)
     }
 }
@@ -216,7 +202,7 @@ fn fixture() -> std::path::PathBuf {
 }
 
 /// A real run: a test is made to pass; the first push has a key in it, the second goes through.
-pub(in crate::report) fn success() -> Sample {
+pub(crate) fn success() -> Sample {
     let mut sample = Sample::new("Words followed by punctuation are counted wrong");
     sample.now += 13_000;
     sample.event(RunEvent::Said { text: "Words are now found by what they are made of.".to_owned() });
@@ -234,7 +220,7 @@ pub(in crate::report) fn success() -> Sample {
 }
 
 /// The file that is written has a finding in its second line, and the push never passes.
-pub(in crate::report) fn refused_push() -> Sample {
+pub(crate) fn refused_push() -> Sample {
     let mut sample = Sample::new("Deploy to the second region");
     sample.turn("I write the settings of the second region.");
     let content = "region = \"eu-west-1\"\naccess_key = \"***\"\nretries = 3\n";
@@ -263,7 +249,7 @@ pub(in crate::report) fn refused_push() -> Sample {
     sample.end(Code::Gate, "the gate refused the push: aws-access-token at deploy.toml:2")
 }
 
-pub(in crate::report) fn denied_route() -> Sample {
+pub(crate) fn denied_route() -> Sample {
     let mut sample = Sample::new("Use the latest version of the parser");
     sample.turn("I look up the latest version.");
     for path in ["/simple/parser/", "/pypi/parser/json"] {
@@ -275,7 +261,7 @@ pub(in crate::report) fn denied_route() -> Sample {
     sample.end(Code::Task, "the agent gave up: no route to pypi.org")
 }
 
-pub(in crate::report) fn approval() -> Sample {
+pub(crate) fn approval() -> Sample {
     let mut sample = Sample::new("Read the price list");
     sample.turn("I need the list of prices and ask for the route.");
     sample.proposal(
@@ -309,7 +295,7 @@ pub(in crate::report) fn approval() -> Sample {
 }
 
 /// The bottle died: the transcript ends in the middle of a line, and there are no logs of the doors.
-pub(in crate::report) fn crash() -> Sample {
+pub(crate) fn crash() -> Sample {
     let mut sample = Sample::new("Rewrite the index in place");
     sample.turn("I begin with the largest file.");
     sample.message(
@@ -325,7 +311,7 @@ pub(in crate::report) fn crash() -> Sample {
 }
 
 /// So many turns, each with an output of so many bytes that looks like a build's.
-pub(in crate::report) fn large(turns: usize, bytes: usize) -> Sample {
+pub(crate) fn large(turns: usize, bytes: usize) -> Sample {
     let mut sample = Sample::new("Port the whole tree to the new build");
     let mut state = 7u64;
     for turn in 0..turns {
@@ -362,7 +348,7 @@ pub(in crate::report) fn large(turns: usize, bytes: usize) -> Sample {
 }
 
 /// A run that has an event of every kind.
-pub(in crate::report) fn of_each_kind() -> Sample {
+pub(crate) fn of_each_kind() -> Sample {
     let mut sample = Sample::new("Count words");
     let commit = |digit: &str| ObjectId::parse(&digit.repeat(40)).expect("an id");
     sample.event(RunEvent::Note { text: "waiting for issue #7".to_owned() });
@@ -398,15 +384,15 @@ pub(in crate::report) fn of_each_kind() -> Sample {
 }
 
 /// A run of each kind.
-pub(in crate::report) fn all() -> [Sample; 6] {
+pub(crate) fn all() -> [Sample; 6] {
     [success(), refused_push(), denied_route(), approval(), crash(), large(40, 2_000)]
 }
 
 /// The word in a sample's lines that a hostile content takes the place of.
-pub(in crate::report) const MARK: &str = "THE-CONTENT";
+pub(crate) const MARK: &str = "THE-CONTENT";
 
 /// A record that has each of the contents, given as JSON texts, in every field that others write.
-pub(in crate::report) fn hostile(contents: &[String]) -> Sample {
+pub(crate) fn hostile(contents: &[String]) -> Sample {
     let plain: Vec<String> = contents.iter().map(|json| text_of(json)).collect();
     let mut sample = Sample::new(&plain.join(" | "));
     let mut lines = [const { String::new() }; 4];
@@ -445,7 +431,7 @@ pub(in crate::report) fn hostile(contents: &[String]) -> Sample {
 }
 
 /// The text of a JSON text, as far as it is one: half a pair of surrogates is none.
-pub(in crate::report) fn text_of(json: &str) -> String {
+pub(crate) fn text_of(json: &str) -> String {
     serde_json::from_str(&super::visible::without_lone_surrogates(json)).expect("a JSON text")
 }
 
@@ -465,7 +451,7 @@ struct Content {
 }
 
 /// The contents of `hostile.toml` as JSON texts.
-pub(in crate::report) fn hostile_contents() -> Vec<String> {
+pub(crate) fn hostile_contents() -> Vec<String> {
     let hostile: Hostile = toml::from_str(include_str!("hostile.toml")).expect("the contents");
     let json = |content: Content| {
         content

@@ -19,6 +19,8 @@ const MAX_EDITS: usize = 20_000;
 const SAID_BYTES: usize = 2000;
 /// Bytes of the line that stands for a tool's input.
 const BRIEF_BYTES: usize = 160;
+/// Bytes of an id.
+const ID_BYTES: usize = 200;
 /// Inputs by which a person knows what a tool was used for, the first that is there.
 const BRIEF_KEYS: [&str; 10] =
     ["command", "file_path", "notebook_path", "url", "pattern", "query", "path", "description", "prompt", "text"];
@@ -26,6 +28,9 @@ const BRIEF_KEYS: [&str; 10] =
 /// A message of the model's, or what came to it from outside.
 #[derive(Debug, Serialize)]
 pub(in crate::report) struct Turn {
+    /// The message's id; empty: it has none.
+    #[serde(skip)]
+    pub(in crate::report) id: String,
     /// When its first and its last part came, in milliseconds of Unix time, by the guest's clock.
     pub(in crate::report) from: Option<i64>,
     pub(in crate::report) to: Option<i64>,
@@ -66,6 +71,9 @@ pub(in crate::report) enum Block {
 /// A use of a tool.
 #[derive(Debug, Serialize)]
 pub(in crate::report) struct Tool {
+    /// The use's id; empty: it has none.
+    #[serde(skip)]
+    pub(in crate::report) id: String,
     pub(in crate::report) name: String,
     pub(in crate::report) brief: String,
     pub(in crate::report) input: Text,
@@ -166,7 +174,8 @@ impl Reader<'_, '_> {
         }
         let model = self.texts.short(event["message"]["model"].as_str().unwrap_or_default(), 100);
         let sub = event["parent_tool_use_id"].is_string();
-        self.out.turns.push(Turn { from: time(event), to: time(event), sub, model, blocks: vec![] });
+        let id = self.texts.short(event["message"]["id"].as_str().unwrap_or_default(), ID_BYTES);
+        self.out.turns.push(Turn { id, from: time(event), to: time(event), sub, model, blocks: vec![] });
         Some(self.out.turns.len() - 1)
     }
 
@@ -185,6 +194,7 @@ impl Reader<'_, '_> {
                 let input = &block["input"];
                 let brief = BRIEF_KEYS.iter().find_map(|key| input[key].as_str()).unwrap_or_default();
                 Block::Tool(Box::new(Tool {
+                    id: self.texts.short(text("id"), ID_BYTES),
                     name: self.texts.short(text("name"), BRIEF_BYTES),
                     brief: self.texts.short(brief, BRIEF_BYTES).replace('\n', " ⏎ "),
                     input: self.texts.long(&in_lines(input), 0),

@@ -24,12 +24,15 @@ pub(crate) use live::LiveRun;
 pub(crate) use page::Page;
 pub(in crate::report) use page::one_line;
 pub(crate) use sections::Section;
+pub(crate) use summary::refusals;
 pub(in crate::report) use summary::{RunState, Spending, has_passed, is_refusal, word};
 #[cfg(test)]
 pub(in crate::report) use tests::alive;
+#[cfg(test)]
+pub(crate) use tests::live_screen;
 
 use super::TimedEvent;
-use super::model::data::{self, ReportData};
+use super::model::data::{self, LiveLogs, ReportData};
 use super::model::events;
 use super::model::texts::Texts;
 use crate::state::{self, RowError};
@@ -55,6 +58,11 @@ impl RunView {
     /// Reads the record in `dir` without what the agent said and did: the doors' logs, the budget, and the events.
     pub(crate) fn open_logs(dir: &Path) -> Result<Self, RowError> {
         Self::open_by(dir, data::read_logs)
+    }
+
+    /// Reads the record of a run that goes on, with the calls to the model that its doors have counted.
+    pub(crate) fn open_live(dir: &Path, logs: &LiveLogs) -> Result<Self, RowError> {
+        Self::open_by(dir, |events, dir, texts| data::read_live(events, dir, texts, logs))
     }
 
     fn open_by(

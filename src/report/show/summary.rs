@@ -1,7 +1,7 @@
 //! A run in numbers: what was asked, what came of it, and what it took.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bottle_types::door::Door;
 use bottle_wire::access::AccessVerdict;
@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::RunView;
 use crate::report::model::data::{Call, Push, Request};
-use crate::report::model::rfc3339;
 use crate::report::model::transcript::Block;
 use crate::report::model::visible::visible;
+use crate::report::model::{events, rfc3339};
 use crate::report::{Case, ProposalStatus, RunEvent, Suite, asked, outcome};
+use crate::state::RowError;
 
 /// A run, as `show --json` prints it. In no text is a character that can't be seen: it is spelled as `\u{202e}`.
 #[derive(Debug, Serialize)]
@@ -418,6 +419,15 @@ impl RunView {
         let row = |(path, (added, removed)): (&str, _)| FileRow { path: path.to_owned(), added, removed };
         files.into_iter().map(row).collect()
     }
+}
+
+/// How many rows of refusals `show` has of the record in `dir`. Its events are enough, but for a record that has none.
+pub(crate) fn refusals(dir: &Path) -> Result<usize, RowError> {
+    let recorded = events::read(dir)?;
+    if !recorded.are_recorded {
+        return RunView::open_logs(dir).map(|view| view.refused(&[]).len());
+    }
+    Ok(recorded.events.iter().filter(|(_, event)| matches!(event, RunEvent::Refused { .. })).count())
 }
 
 /// True if the request went on or was answered.

@@ -55,6 +55,14 @@ fn nothing_of_a_hostile_record_acts_on_a_terminal() {
     }
 }
 
+#[test]
+fn refusals_are_counted_as_they_are_shown() {
+    for sample in samples::all().into_iter().chain([samples::hostile(&hostile_contents())]) {
+        let shown = sample.view().summary().refused.len();
+        assert_eq!(refusals(sample.dir.path()).expect("a record"), shown);
+    }
+}
+
 /// A run that goes on, fed with everything of a record.
 fn live(sample: &Sample) -> (LiveRun, String) {
     sample.view();
@@ -70,6 +78,15 @@ fn live(sample: &Sample) -> (LiveRun, String) {
     read("egress.jsonl").split(|byte| *byte == b'\n').for_each(|line| live.access(line));
     read("budget.jsonl").split(|byte| *byte == b'\n').for_each(|line| live.paid(line));
     (live, told.into_text())
+}
+
+/// What `watch` draws of a run in which a person is asked, with colours.
+pub(crate) fn live_screen(sample: &Sample) -> String {
+    let (mut run, _) = live(sample);
+    run.proposals(&standing("May I?"), |_| "a question: May I?".to_owned());
+    let mut page = Page::new(Style::of_test(true), Some(80));
+    run.print(&mut page, 1_795_875_200_000);
+    page.into_text()
 }
 
 /// An open proposal as a run's control socket gives it, with this text in what is asked.

@@ -23,7 +23,7 @@ use super::show::RunView;
 use crate::state::{self, RowError};
 pub(in crate::report) use rows::RunRow;
 #[cfg(test)]
-pub(in crate::report) use tests::pages as site_pages;
+pub(crate) use tests::pages as site_pages;
 
 /// Records on a page: the newest.
 const MAX_RECORDS: usize = 1000;

@@ -50,7 +50,7 @@ impl Records {
 }
 
 /// Pages for a browser by their names: one of runs of all kinds over weeks, with a record that is broken, and one of hostile records.
-pub(in crate::report) fn pages() -> [(&'static str, String); 2] {
+pub(crate) fn pages() -> [(&'static str, String); 2] {
     let records = Records::new();
     for day in 0..40 {
         let sample = match day % 5 {

@@ -1,14 +1,17 @@
 //! Decided at the machine of the run, by the commands.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bottle_testkit::{said, sh};
 use serde_json::{Value, json};
 
 use super::SAME;
 use super::stage::{SITE, Stage};
+use crate::collector::{TAKEN, collector, spans};
 use crate::job::ended_with;
 use crate::suite::MINUTES;
 
@@ -242,6 +245,12 @@ fn a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on() {
     let piped = piped.arg("watch").stdout(Stdio::piped()).spawn().expect("the runner");
     let mut json = stage.job.world.runner();
     let json = json.args(["watch", "--json"]).stdout(Stdio::piped()).spawn().expect("the runner");
+    let slug = stage.job.world.slugs()[0].clone();
+    let (address, taken) = collector(TAKEN);
+    let mut sender = stage.job.world.runner();
+    sender.args(["export", "--otlp", "--send", "--follow", &slug]).env("OTEL_EXPORTER_OTLP_ENDPOINT", &address);
+    let sender =
+        sender.env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json").stdout(Stdio::piped()).spawn().expect("the runner");
     // A terminal, in which somebody leaves as soon as the command is there.
     let on_a_terminal = |no_color: bool| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/terminal.py");
@@ -264,9 +273,32 @@ fn a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on() {
     assert!(!on_a_terminal(true).contains("\u{1b}[1m"));
     let shown = stage.prints(&["show", &stage.job.world.slugs()[0]]);
     assert!(shown.contains("  outcome    it goes on\n") && !shown.contains('\u{1b}'), "{shown}");
+    let names = || -> Vec<String> {
+        let taken = taken.lock().expect("no thread has panicked");
+        taken.iter().map(|span| span["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let soon = Instant::now() + Duration::from_secs(60);
+    while !names().iter().any(|name| name == "phase seal") {
+        assert!(Instant::now() < soon, "nothing is sent while the run waits: {:?}", names());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(!names().iter().any(|name| name == "run"), "{:?}", names());
     stage.prints(&["proposals", "approve", "P1", &code]);
     let output = run.wait();
     ended_with(&output, 0);
+    let sender = sender.wait_with_output().expect("its end");
+    assert!(sender.status.success(), "{}", said(&sender));
+    let exported: Value = serde_json::from_str(&stage.prints(&["export", "--otlp", &slug])).expect("JSON");
+    let by_id = |spans: &[Value]| -> BTreeMap<String, Value> {
+        spans.iter().map(|span| (span["spanId"].as_str().expect("an id").to_owned(), span.clone())).collect()
+    };
+    let sent = by_id(&taken.lock().expect("no thread has panicked"));
+    assert_eq!(sent, by_id(&spans(&exported)), "the last word about each span is the record's");
+    assert!(
+        names().iter().any(|name| name.starts_with("chat ")) && names().iter().any(|name| name == "run"),
+        "{:?}",
+        names()
+    );
     let piped = piped.wait_with_output().expect("its end");
     let text = String::from_utf8_lossy(&piped.stdout).into_owned();
     assert!(piped.status.success() && !text.contains('\u{1b}'), "{text}");

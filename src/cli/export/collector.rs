@@ -1,101 +1,33 @@
-//! `bottle-runner export`: a run for other programs, printed or sent.
+//! Where a trace is sent, by the variables that every OTLP exporter takes, and how: each answer as the protocol's specification has it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 
-use super::show::{open, open_logs};
-use super::{Context, print, record_dir};
-use crate::exit::{Code, Failure};
-use crate::forge::answer::explain;
+use crate::exit::Failure;
+use crate::forge::answer::{explain, retry_after};
 use crate::forge::tls;
 use crate::host::Environment;
-use crate::report::Metrics;
 
 /// How long a collector has to answer, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
 const TIMEOUT_MILLIS: u64 = 10_000;
 /// Where a collector listens if nothing says otherwise, by the specification of the OTLP exporter.
 const ENDPOINT: &str = "http://localhost:4318";
-
-/// Export a run for other programs, such as a collector of traces.
-///
-/// Prompts, answers, and what went into tools and came out are not exported.
-#[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("format").required(true).args(["otlp", "sarif", "ocsf", "svg", "prometheus"])))]
-pub(crate) struct ExportArgs {
-    /// The run record's directory, or the slug of a run on this machine; with --prometheus any number of them, or of directories with records in them.
-    #[arg(required = true, value_name = "RECORD")]
-    records: Vec<PathBuf>,
-    /// As a trace for OpenTelemetry: one line of OTLP/JSON.
-    #[arg(long)]
-    otlp: bool,
-    /// As SARIF 2.1.0: what the doors refused, for a forge's code scanning.
-    #[arg(long)]
-    sarif: bool,
-    /// As events of OCSF for a SIEM, a line of JSON each: the run, requests, pushes, decisions, and a finding for each refusal.
-    #[arg(long)]
-    ocsf: bool,
-    /// As a picture of the timeline: an SVG that needs nothing else.
-    #[arg(long)]
-    svg: bool,
-    /// As metrics for Prometheus: sums over the records, for the textfile collector of node_exporter.
-    #[arg(long)]
-    prometheus: bool,
-    /// Send it to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, instead of printing it.
-    #[arg(long, requires = "otlp")]
-    send: bool,
-}
-
-pub(super) async fn main(args: &ExportArgs, context: &Context) -> Result<Code, Failure> {
-    let environment = &context.environment;
-    if args.prometheus {
-        return prometheus(&args.records, context);
-    }
-    let [record] = &args.records[..] else {
-        return Err(
-            Failure::input("more than one record is named").hint("export one after the other; --prometheus takes many")
-        );
-    };
-    if args.svg {
-        return print(&open(record, context)?.timeline_svg());
-    }
-    if args.sarif {
-        let sarif = open_logs(record, context)?.sarif();
-        return print(&serde_json::to_string_pretty(&sarif).map_err(Failure::machine)?);
-    }
-    if args.ocsf {
-        let events = open_logs(record, context)?.ocsf();
-        let lines: Vec<String> = events.iter().map(ToString::to_string).collect();
-        return print(&lines.join("\n"));
-    }
-    let trace = open(record, context)?.trace(&resource(environment)?);
-    if !args.send {
-        return print(&serde_json::to_string(&trace).map_err(Failure::machine)?);
-    }
-    let collector = Collector::of(environment)?;
-    collector.send(&trace, environment).await?;
-    let spans = trace.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len());
-    print(&format!("sent {} spans to {}\n", spans.sum::<usize>(), collector.shown()))
-}
-
-/// Prints the sums of the records in and below the directories.
-fn prometheus(dirs: &[PathBuf], context: &Context) -> Result<Code, Failure> {
-    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| record_dir(dir, context)).collect();
-    let metrics = Metrics::read(&dirs).map_err(|(dir, error)| {
-        Failure::input(format_args!("failed to read {}: {error}", dir.display()))
-            .hint("give run records, or directories with records in them, such as the state root")
-    })?;
-    print(&metrics.text())
-}
+/// How often one request is made before the collector counts as gone, and the wait after the first, which doubles.
+const ATTEMPTS: u32 = 5;
+const BACKOFF: Duration = Duration::from_secs(1);
+/// The longest wait that a collector may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// Attributes of who exports: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which goes before it.
-fn resource(environment: &Environment) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn resource(environment: &Environment) -> Result<Vec<(String, String)>, Failure> {
     let mut attributes = pairs(environment, "OTEL_RESOURCE_ATTRIBUTES")?;
     if let Some(name) = environment.get("OTEL_SERVICE_NAME") {
         attributes.retain(|(key, _)| key != "service.name");
@@ -120,17 +52,27 @@ fn pairs(environment: &Environment, name: &str) -> Result<Vec<(String, String)>,
     list.split(',').filter(|pair| !pair.trim().is_empty()).map(pair).collect()
 }
 
-/// Where a trace is sent, by the variables that every OTLP exporter takes.
+/// Where a trace is sent.
 #[derive(Debug)]
-struct Collector {
+pub(super) struct Collector {
     url: Url,
     headers: HeaderMap,
-    timeout: Duration,
     is_json: bool,
+    client: Client,
+    backoff: Duration,
+}
+
+/// Why spans were not taken.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// They may be sent again, once so much time is over.
+    Retry { why: String, wait: Option<Duration> },
+    /// They may not.
+    Refused { why: String },
 }
 
 impl Collector {
-    fn of(environment: &Environment) -> Result<Self, Failure> {
+    pub(super) fn new(environment: &Environment) -> Result<Self, Failure> {
         // What is said about traces goes before what is said about everything.
         let named = |name: &str| {
             let of_traces = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
@@ -166,45 +108,90 @@ impl Collector {
             .map_or(Ok(TIMEOUT_MILLIS), str::parse)
             .map_err(|_| Failure::input(format_args!("{} is no number of milliseconds", named("TIMEOUT"))))?;
         let headers = headers(pairs(environment, &named("HEADERS"))?, &named("HEADERS"))?;
-        Ok(Self { url, headers, timeout: Duration::from_millis(timeout), is_json })
-    }
-
-    /// The address for people, without a query: some collectors take their key there.
-    fn shown(&self) -> Url {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url
-    }
-
-    /// Sends the trace once. What the collector did not take is a failure.
-    async fn send(&self, trace: &ExportTraceServiceRequest, environment: &Environment) -> Result<(), Failure> {
-        let to = self.shown();
-        let failed =
-            |why: &dyn std::fmt::Display| Failure::machine(format_args!("failed to send the trace to {to}: {why}"));
-        let tls = tls::client(environment.ca_bundle().as_deref()).map_err(|error| failed(&error))?;
+        let failed = |why: String| Failure::machine(format_args!("failed to make a client for the collector: {why}"));
+        let tls = tls::client(environment.ca_bundle().as_deref()).map_err(|error| failed(error.to_string()))?;
         let client = Client::builder()
             .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(tls)
             // A redirect could carry a credential to another place.
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(self.timeout)
+            .timeout(Duration::from_millis(timeout))
             .build()
-            .map_err(|error| failed(&explain(&error)))?;
+            .map_err(|error| failed(explain(&error)))?;
+        Ok(Self { url, headers, is_json, client, backoff: BACKOFF })
+    }
+
+    /// The address for people, without a query: some collectors take their key there.
+    pub(super) fn shown(&self) -> Url {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_backoff(self, backoff: Duration) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// What went wrong, as a command's end.
+    pub(super) fn failure(&self, why: &str) -> Failure {
+        Failure::machine(format_args!("failed to send the trace to {}: {why}", self.shown()))
+            .hint("the record has all of it; send it again with `bottle-runner export --otlp --send`")
+    }
+
+    /// Sends spans, again and again where the protocol lets it; gives how many of them the collector did not take.
+    pub(super) async fn send(&self, spans: &ExportTraceServiceRequest) -> Result<u64, Failure> {
+        let mut backoff = self.backoff;
+        for attempt in 1.. {
+            let (why, wait) = match self.post(spans).await {
+                Ok(rejected) => return Ok(rejected),
+                Err(NotTaken::Refused { why }) => return Err(self.failure(&why)),
+                Err(NotTaken::Retry { why, wait }) => (why, wait),
+            };
+            if attempt == ATTEMPTS {
+                return Err(self.failure(&format!("{why}, {ATTEMPTS} times")));
+            }
+            let wait = wait.unwrap_or(backoff);
+            if wait > LONGEST_WAIT {
+                return Err(self.failure(&format!("{why}, and wants {} seconds to pass", wait.as_secs())));
+            }
+            tokio::time::sleep(wait).await;
+            backoff *= 2;
+        }
+        Err(self.failure("it was never asked"))
+    }
+
+    /// Sends spans once. What may be sent again is as the specification of OTLP has it: 429, 502, 503, 504, and a connection that failed.
+    pub(super) async fn post(&self, spans: &ExportTraceServiceRequest) -> Result<u64, NotTaken> {
+        let refused = |why: String| NotTaken::Refused { why };
+        let lost = |error: reqwest::Error| NotTaken::Retry { why: explain(&error.without_url()), wait: None };
         let (kind, body) = match self.is_json {
-            true => ("application/json", serde_json::to_vec(trace).map_err(Failure::machine)?),
-            false => ("application/x-protobuf", trace.encode_to_vec()),
+            true => ("application/json", serde_json::to_vec(spans).map_err(|error| refused(error.to_string()))?),
+            false => ("application/x-protobuf", spans.encode_to_vec()),
         };
-        let request = client.post(self.url.clone()).headers(self.headers.clone()).header(CONTENT_TYPE, kind).body(body);
-        let answer = request.send().await.map_err(|error| failed(&explain(&error.without_url())))?;
-        if !answer.status().is_success() {
-            return Err(failed(&format_args!("it answered with {}", answer.status())));
+        let request = self.client.post(self.url.clone()).headers(self.headers.clone());
+        let mut answer = request.header(CONTENT_TYPE, kind).body(body).send().await.map_err(lost)?;
+        let status = answer.status();
+        if !status.is_success() {
+            let why = format!("it answered with {status}");
+            return Err(match status {
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT => NotTaken::Retry { why, wait: retry_after(answer.headers()) },
+                _ => refused(why),
+            });
         }
-        let body = answer.bytes().await.map_err(|error| failed(&explain(&error.without_url())))?;
-        match rejected(&body, self.is_json) {
-            None => Err(failed(&"its answer is none of OTLP's")),
-            Some(0) => Ok(()),
-            Some(spans) => Err(failed(&format_args!("it did not take {spans} spans"))),
+        let mut body = vec![];
+        while let Some(piece) = answer.chunk().await.map_err(lost)? {
+            body.extend_from_slice(&piece);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(refused("its answer has no end".to_owned()));
+            }
         }
+        let rejected =
+            rejected(&body, self.is_json).ok_or_else(|| refused("its answer is none of OTLP's".to_owned()))?;
+        Ok(rejected.try_into().unwrap_or(0))
     }
 }
 
@@ -242,6 +229,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::exit::Code;
     use crate::report::RunView;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -263,7 +251,7 @@ mod tests {
                 "http://b.example/x",
             ),
         ] {
-            assert_eq!(Collector::of(&environment(&variables)).expect("a collector").url.as_str(), url);
+            assert_eq!(Collector::new(&environment(&variables)).expect("a collector").url.as_str(), url);
         }
         for (name, value, what) in [
             (all, "grpc://a.example", "OTEL_EXPORTER_OTLP_ENDPOINT is no address of http or https"),
@@ -277,7 +265,7 @@ mod tests {
                 "OTEL_EXPORTER_OTLP_TRACES_HEADERS has what is no header",
             ),
         ] {
-            let failure = Collector::of(&environment(&[(name, value)])).expect_err(value);
+            let failure = Collector::new(&environment(&[(name, value)])).expect_err(value);
             assert_eq!((failure.code, failure.what.as_str()), (Code::Input, what));
         }
         let given =
@@ -328,7 +316,7 @@ mod tests {
                 ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
                 ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a%20b"),
             ]);
-            Collector::of(&given).expect("a collector").send(&trace, &given).await.expect("it is taken");
+            assert_eq!(Collector::new(&given).expect("a collector").send(&trace).await.expect("it is taken"), 0);
             let (head, body) = came.join().expect("the request");
             assert!(head.starts_with("post /v1/traces http/1.1\r\n") && head.contains("x-team: a b"), "{head}");
             assert!(head.contains(&format!("content-type: {kind}")), "{head}");
@@ -343,25 +331,55 @@ mod tests {
     #[tokio::test]
     async fn what_a_collector_does_not_take_is_a_failure() {
         let trace = ExportTraceServiceRequest::default();
-        for (answer, why) in [
-            ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "it answered with 401 Unauthorized"),
+        let partial = "HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{\"partialSuccess\":{\"rejectedSpans\":\"3\"}}";
+        for (answer, told) in [
+            ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", Err("it answered with 401 Unauthorized")),
             (
                 "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
-                "it answered with 302 Found",
+                Err("it answered with 302 Found"),
             ),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n<>", "its answer is none of OTLP's"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n<>", Err("its answer is none of OTLP's")),
             (
-                "HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{\"partialSuccess\":{\"rejectedSpans\":\"3\"}}",
-                "it did not take 3 spans",
+                "HTTP/1.1 503 Service Unavailable\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n",
+                Err("it answered with 503 Service Unavailable, and wants 3600 seconds to pass"),
             ),
+            (partial, Ok(3)),
         ] {
             let (address, came) = collector(answer);
             let given =
                 [("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
-            let given = environment(&given);
-            let failure = Collector::of(&given).expect("a collector").send(&trace, &given).await.expect_err(why);
-            assert_eq!((failure.code, failure.what.contains(why)), (Code::Machine, true), "{failure}");
+            let sent = Collector::new(&environment(&given)).expect("a collector").send(&trace).await;
+            match told {
+                Ok(rejected) => assert_eq!(sent.expect("an answer"), rejected),
+                Err(why) => {
+                    let failure = sent.expect_err(why);
+                    assert_eq!((failure.code, failure.what.contains(why)), (Code::Machine, true), "{failure}");
+                }
+            }
             came.join().expect("the request");
         }
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_is_not_there_is_asked_again_and_then_told() {
+        let address = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let secret = "a-key-of-a-collector";
+        let given = environment(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("http://{address}/v1/traces?key={secret}")),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization=Bearer%20{secret}")),
+        ]);
+        let collector = Collector::new(&given).expect("a collector").with_backoff(Duration::from_millis(1));
+        let failure = collector.send(&ExportTraceServiceRequest::default()).await.expect_err("nobody listens");
+        let words = format!("{failure} {:?} {collector:?}", failure.hint);
+        assert!(
+            failure.what.starts_with(&format!("failed to send the trace to http://{address}/v1/traces: ")),
+            "{words}"
+        );
+        assert!(failure.what.ends_with(", 5 times"), "{words}");
+        assert!(
+            !format!("{failure} {:?}", failure.hint).contains(secret)
+                && !format!("{:?}", collector.headers).contains(secret),
+            "{words}"
+        );
     }
 }
