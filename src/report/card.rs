@@ -133,7 +133,7 @@ fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
         let commit = outcome.commit.as_ref().map(|commit| format!(" at `{}`", commit.short())).unwrap_or_default();
         facts.push(format!("branch `{}`{commit}", code(branch)));
     }
-    facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
+    facts.extend(outcome.turns.map(|turns| format!("{turns} turn{}", if turns == 1 { "" } else { "s" })));
     facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
     if !facts.is_empty() {
         let _ = writeln!(card, "{}\n", facts.join(" · "));

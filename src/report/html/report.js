@@ -334,7 +334,7 @@
       const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
       for (const tick of ticks(from, to, Math.max(2, Math.floor((width - LEFT) / 110)))) {
         svg.append(draw("line", { class: "rule", x1: x(tick), x2: x(tick), y1: 18, y2: height }),
-          draw("text", { x: x(tick) + 3, y: 12 }, to - from < 5000 ? clock(tick, true) : clock(tick)));
+          draw("text", atTick(x(tick), width), to - from < 5000 ? clock(tick, true) : clock(tick)));
       }
       const numbers = new Map(all.map((item, at) => [item, at]));
       rows.forEach(([lane, title], at) => {
@@ -362,6 +362,11 @@
     }
     render();
     new ResizeObserver(render).observe(box);
+  }
+
+  /** Where a tick's label is: behind its line, at the right edge before it. */
+  function atTick(at, width) {
+    return at + 72 > width ? { x: at - 3, y: 12, "text-anchor": "end" } : { x: at + 3, y: 12 };
   }
 
   /** Round times between two. */
