@@ -310,6 +310,13 @@ pub struct ForgeReadJudge {
     rules: ForgeReadRules,
 }
 
+impl Judged {
+    /// Whether its answer is bytes without an author, which come as they are.
+    pub fn is_data(&self) -> bool {
+        self.answer == answer::Expected::Data
+    }
+}
+
 impl ForgeReadRules {
     /// What is wrong with the rules: the key, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
