@@ -182,11 +182,10 @@ fn rest(rules: &ForgeReadRules, value: &mut Value, of_writers: bool) {
             let author = Author::of_rest(object);
             let is_trusted = is_trusted || author.is_trusted(rules);
             for (key, value) in object.iter_mut() {
-                if TEXTS.contains(&key.as_str()) && !is_trusted && !value.is_object() {
+                if TEXTS.contains(&key.as_str()) && !is_trusted {
                     mark_value(value, key, &author);
-                } else {
-                    rest(rules, value, of_writers || OF_WRITERS.contains(&key.as_str()));
                 }
+                rest(rules, value, of_writers || OF_WRITERS.contains(&key.as_str()));
             }
         }
         _ => {}
