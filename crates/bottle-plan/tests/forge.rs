@@ -43,7 +43,7 @@ fn door(plan: &BottlePlan) -> Option<&Route> {
     plan.policies.routes.routes.iter().find(|route| route.forge.is_some())
 }
 
-fn told<'a>(plan: &'a BottlePlan) -> BTreeMap<&'a str, &'a str> {
+fn told(plan: &BottlePlan) -> BTreeMap<&str, &str> {
     let env = plan.guest.env.iter().filter(|(name, _)| name.starts_with("GH_"));
     env.map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

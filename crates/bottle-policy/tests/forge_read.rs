@@ -1,6 +1,7 @@
 //! What a guest may try at the door to a forge, and what of a forge's answers comes back: the cases of `forge_read.toml`, and what gh asks for.
 
 use bottle_policy::forge_read::{ForgeReadJudge, ForgeReadRules, ForgeRefusal, ForgeRequest, Judged};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,6 +101,104 @@ fn written_query(judged: &Judged) -> String {
     body["query"].as_str().expect("a query").to_owned()
 }
 
+fn posted(judge: &ForgeReadJudge, body: &str) -> Result<Judged, ForgeRefusal> {
+    let (path, body) = ("/api/graphql", body.as_bytes());
+    judge.request(ForgeRequest { method: "POST", path, query: None, accept: None, body })
+}
+
+/// A query that was written, without what the door asks for.
+fn without_own(query: &str) -> String {
+    let own = [
+        " bottleAuthor:author{__typename login}",
+        " bottleAssociation:authorAssociation",
+        " bottleRepository:repository{nameWithOwner}",
+    ];
+    own.iter().fold(query.to_owned(), |query, own| query.replace(own, ""))
+}
+
+/// Pieces of documents that are none more often than not.
+fn pieces() -> impl Strategy<Value = String> {
+    let pieces = [
+        "id ",
+        "name ",
+        "issue(number: 1) { title body } ",
+        "i: issues(first: 2) { nodes { title } } ",
+        "...on Repository { id } ",
+        "pullRequest(number: $n) { author { login } } ",
+        "{",
+        "}",
+        "(",
+        ")",
+        "...",
+        "on ",
+        "Issue",
+        "PullRequest ",
+        "query ",
+        "mutation ",
+        "fragment a on Query ",
+        "...a ",
+        "repository",
+        "(owner: \"o\", name: \"r\")",
+        "issue(number: 1)",
+        "issues(first: 2)",
+        "nodes",
+        "title ",
+        "body ",
+        "author",
+        "login ",
+        "viewer ",
+        "x: ",
+        "$n",
+        ": Int = 3",
+        "@skip(if: true)",
+        "\"",
+        "\"\"\"",
+        "\\u0041",
+        "#\n",
+        "\u{feff}",
+        ",",
+        "rateLimit { cost } ",
+        "search(type: ISSUE, query: \"repo:o/r\", first: 1)",
+        "node(id: \"I\")",
+        "-1",
+        "1e999",
+        "[",
+        "]",
+        "null ",
+    ];
+    proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_is_refused_or_can_be_asked_again(query in pieces(), wrapped in any::<bool>()) {
+        let judge = judge(RULES);
+        let query = if wrapped { format!("{{ repository(owner: \"o\", name: \"r\") {{ {query} }} }}") } else { query };
+        if let Ok(judged) = posted(&judge, &json!({ "query": query, "variables": {"n": 2} }).to_string()) {
+            let written = written_query(&judged);
+            prop_assert!(!written.contains("viewer") && !written.contains("mutation") && written.starts_with("query"));
+            let again = posted(&judge, &json!({ "query": without_own(&written), "variables": {"n": 2} }).to_string());
+            prop_assert_eq!(again.map(|judged| written_query(&judged)), Ok(written));
+        }
+    }
+
+    #[test]
+    fn whatever_path_is_asked_for_stays_in_its_repository(path in "[a-z0-9/%.;:#*~-]{0,40}", query in "[a-z=&%0-9+]{0,20}") {
+        let judge = judge(RULES);
+        for path in [format!("/api/v3/repos/o/r/{path}"), format!("/api/v3/{path}"), path] {
+            let request = ForgeRequest { method: "GET", path: &path, query: Some(&query), accept: None, body: b"" };
+            if let Ok(judged) = judge.request(request) {
+                let target = judged.target.split('?').next().unwrap_or_default();
+                let rest = target.strip_prefix("/api/v3/").expect("the API");
+                let is_general = ["", "rate_limit", "version", "meta"].contains(&rest);
+                let is_named = rest == "repos/o/r" || rest.starts_with("repos/o/r/") || rest.starts_with("repos/team/lib");
+                prop_assert!(is_general || is_named, "{}", judged.target);
+                prop_assert!(!rest.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !rest.is_empty())));
+            }
+        }
+    }
+}
+
 #[test]
 fn each_request_is_judged() {
     let (judge, cases) = (judge(RULES), cases());
@@ -179,10 +278,13 @@ fn what_gh_asks_for_goes_and_can_be_asked_again() {
     for case in &cases.gh {
         let judged = case.asked(&judge, None).unwrap_or_else(|refusal| panic!("{}: {refusal:?}", case.name));
         let Some(body) = &judged.body else { continue };
-        // What was written is a query, too, and is judged as the first was, but for the door's own names.
         let body: Value = serde_json::from_slice(body).expect("JSON");
         let query = body["query"].as_str().expect("a query");
         graphql_parser::parse_query::<&str>(query).unwrap_or_else(|error| panic!("{}: {query}: {error}", case.name));
+        // It is judged as the first one was, but for the door's own names, and is written the same.
+        let again = json!({ "query": without_own(query), "variables": body["variables"] }).to_string();
+        let again = posted(&judge, &again).unwrap_or_else(|refusal| panic!("{}: {refusal:?}", case.name));
+        assert_eq!(written_query(&again), query, "{}", case.name);
         for name in body["variables"].as_object().expect("variables").keys() {
             assert!(query.contains(&format!("${name}: ")), "{}: {name} is not declared in {query}", case.name);
         }

@@ -512,8 +512,7 @@ impl<'a> Writer<'a> {
                 format!("a query asks for at most {MAX_OBJECTS} objects: `first` and `last` of all levels multiplied");
             return Err(refusal(ForgeRule::Cost, message));
         }
-        let is_found =
-            (here.is_found && is_inside) || (here.part == Part::Edge && here.is_found) || arguments.is_search;
+        let is_found = (here.is_found && (is_inside || here.part == Part::Edge)) || arguments.is_search;
         let next = Here { name, part, depth: here.depth + 1, objects, is_found };
         let below = self.set(&field.selection_set, next)?;
         Ok(selected(false, is_found && part == Part::Object, below))
