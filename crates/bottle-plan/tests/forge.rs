@@ -72,6 +72,11 @@ fn a_job_reads_its_own_forge_with_its_own_token() {
         ("GH_PROMPT_DISABLED", "1"),
     ]);
     assert_eq!(told(&plan), wanted);
+    assert!(
+        plan.prompt.text.contains("reads at github.com what the manifest names, without a login"),
+        "{}",
+        plan.prompt.text
+    );
     let page = text(&plan);
     let line = "(reads issues, checks of octo-org/app with the token GITHUB_TOKEN; words of write come unmarked)";
     assert!(page.contains(line), "{page}");

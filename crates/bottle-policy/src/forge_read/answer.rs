@@ -79,7 +79,10 @@ pub(super) fn judge(
         _ if !is_success => value = failure(&value),
         Expected::Json(Authors::TheForge) | Expected::Data => {}
         Expected::Json(authors) => rest(rules, &mut value, *authors == Authors::Writers),
-        Expected::CodeSearch => check_found(rules, &value)?,
+        Expected::CodeSearch => {
+            check_found(rules, &value)?;
+            rest(rules, &mut value, false);
+        }
         Expected::Query(selected) => query(rules, &mut value, selected)?,
     }
     Ok(value.to_string().into_bytes())
