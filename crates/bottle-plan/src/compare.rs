@@ -41,8 +41,11 @@ pub struct Difference {
 }
 
 /// Lists of which each item is a rule: the last keys of their paths, what an item more means, and the sentence about one.
-const LISTS: [(&[&str], Direction, &str); 15] = [
+const LISTS: [(&[&str], Direction, &str); 18] = [
     (&["egress", "presets"], Direction::Allows, "the registries of {} may be read"),
+    (&["forge", "repositories"], Direction::Allows, "{} may be read at the forge"),
+    (&["forge", "read"], Direction::Allows, "{} may be read at the forge"),
+    (&["forge", "trust"], Direction::Allows, "words of {} at the forge come unmarked"),
     (&["pipelock", "api_allowlist"], Direction::Allows, "every method and path of https://{} may be asked for"),
     (&["pipelock", "passthrough"], Direction::Allows, "TLS to {} is passed through, and nobody looks into it"),
     (&["pipelock", "allow_private"], Direction::Allows, "addresses in {} may be reached although they are private"),

@@ -238,6 +238,7 @@ fn cases_pass_and_the_rest_of_the_rules_is_named() {
             "bottles.default.git[0].push.refs[1]",
             "bottles.default.git[0].push.protect_paths[0]",
             "bottles.open.pipelock.api_allowlist[1]",
+            "bottles.reading.forge",
             "agents.caller.mcp.notes",
             "triggers.mention",
             "triggers.labels.other",

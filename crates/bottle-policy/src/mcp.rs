@@ -1,13 +1,12 @@
 //! An MCP server behind a route (Streamable HTTP, JSON-RPC 2.0): what may be asked of it, and what of its answers comes back.
 //!
-//! Map: [`McpRules`] (the manifest's words), `json` (JSON that can be read in one way alone), `request` (from the agent), `answer` (from the
+//! Map: [`McpRules`] (the manifest's words), `request` (from the agent), `answer` (from the
 //! server, with [`SeenTools`]).
 //!
 //! Always: a message is read, judged, and written anew: what goes on is what was judged. A method, a key or a kind of message that is not
 //! known here is refused.
 
 mod answer;
-mod json;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
+use crate::forge_read::ForgeReadRules;
 use crate::mcp::McpRules;
 
 /// The whole file, read by egress and by pipelock.
@@ -92,6 +93,9 @@ pub struct Route {
     /// An MCP server is behind it, and each message is judged; set by an agent's `mcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<McpRules>,
+    /// A forge is read there, and each request and answer is judged; set by the bottle's `forge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<ForgeReadRules>,
 }
 
 impl Route {
@@ -127,6 +131,7 @@ impl Route {
             auth: None,
             model: false,
             mcp: None,
+            forge: None,
         }
     }
 }

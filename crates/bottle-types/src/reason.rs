@@ -51,6 +51,7 @@ reasons! {
     GitUpstream "git_upstream": "The request is git over HTTP to a declared upstream, round the gate.",
     Budget "budget": "The budget does not allow the request to the model.",
     Mcp "mcp": "A message to an MCP server, or its answer, is not one that the manifest lets pass.",
+    Forge "forge": "A request to the forge, or its answer, is not one that may be read; the rule follows behind a colon.",
     Hop "hop": "The request to pipelock does not come from egress.",
     RouteMismatch "route_mismatch": "egress and pipelock found different routes.",
     Limit "limit": "A limit or a rate is reached.",

@@ -103,6 +103,19 @@ fn what_a_bottle_can_not_do_is_not_asked() {
     }
 }
 
+#[test]
+fn the_route_by_which_a_forge_is_read_stays_the_only_one_there() {
+    let forge = "routes:\n  - { host: api.github.com, methods: [GET, POST], \
+                 forge: { api: github, repositories: [o/r], read: [issues], trust: [] } }\n";
+    let mut texts = texts();
+    texts.insert(PolicyFile::Routes, ROUTES.replacen("routes:\n", forge, 1));
+    for host in ["api.github.com", "*.github.com"] {
+        let error = Change::of(&texts, &route(host, &["DELETE"])).expect_err("no change").to_string();
+        assert!(error.contains("api.github.com is the forge's, and its route stays as it is"), "{error}");
+    }
+    assert!(Change::of(&texts, &route("new.example", &["GET"])).is_ok_and(|change| change.is_some()));
+}
+
 /// A decision on a proposal as it was shown.
 fn decision(proposal: &Proposal, verdict: Verdict) -> Decide {
     Decide::on(proposal, verdict, By::Local { user: "ann".to_owned() })

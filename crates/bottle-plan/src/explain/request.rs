@@ -1,6 +1,7 @@
 //! A request at the outgoing doors.
 
 use bottle_policy::conditions::Details;
+use bottle_policy::forge_read::{ForgeReadJudge, ForgeReadRules, ForgeRefusal, ForgeRequest};
 use bottle_policy::matcher::{Denied, Matcher, Missing, Target};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::supervise::{Approval, Request, RouteWords};
@@ -121,6 +122,14 @@ impl Explainer {
             told.change.push("nothing in a manifest: git reaches a declared upstream through the gate".to_owned());
             return told;
         }
+        if let Some(rules) = &route.forge
+            && let Some(refusal) = refused_at_the_forge(rules, target)
+        {
+            told.reason = Some(Reason::Forge.to_string());
+            told.why.push(format!("it is the route by which a forge is read, and {refusal} ({})", refusal.rule.word()));
+            told.change.push("what `forge` names: `repositories`, `read`; writes are `outputs` of an agent".to_owned());
+            return told;
+        }
         told.verdict = Verdict::Allow;
         told.why.push("it is the first route that allows the request".to_owned());
         told.change.push(match self.without(phase, index, target) {
@@ -129,6 +138,12 @@ impl Explainer {
         });
         if let Some(rules) = &route.mcp {
             told.then.push(format!("each message to the server {} is judged by its `tools`", rules.server));
+        }
+        if let Some(rules) = &route.forge {
+            if rules.graphql_path().as_deref() == Some(target.path) {
+                told.then.push("the query in its body is judged field by field, and written anew".to_owned());
+            }
+            told.then.push("of the answer, words of people whom `forge.trust` does not name are marked".to_owned());
         }
         told.then.push(THEN.to_owned());
         told
@@ -263,6 +278,15 @@ impl Explainer {
         (supervise.approval != Approval::Deny)
             .then(|| "or the agent asks for it by request_route, and a person says yes".to_owned())
     }
+}
+
+/// Why the door to a forge refuses a request; of a query the method alone is judged here.
+fn refused_at_the_forge(rules: &ForgeReadRules, target: Target<'_>) -> Option<ForgeRefusal> {
+    let judge = ForgeReadJudge::new(rules).ok()?;
+    let query = Some(target.details.query).filter(|query| !query.is_empty());
+    let is_query = judge.is_graphql(target.path);
+    let body: &[u8] = if is_query { br#"{"query":"{__typename}"}"# } else { b"" };
+    judge.request(ForgeRequest { method: target.method, path: target.path, query, accept: None, body }).err()
 }
 
 /// What is missing for a request.

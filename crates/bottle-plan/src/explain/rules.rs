@@ -32,6 +32,9 @@ impl Explainer {
         if let Some(rules) = &route.mcp {
             return self.rule(&["agents", self.plan.agent.name.as_str(), "mcp", &rules.server], text);
         }
+        if route.forge.is_some() {
+            return self.rule_of_bottle(&["forge"], text);
+        }
         let Some(bottle) = self.entry() else { return self.rule(&["bottles"], text) };
         let model = bottle.model.as_ref().and_then(|model| model.endpoint().ok());
         if model.is_some_and(|model| same(&model.route, route)) {
@@ -68,6 +71,10 @@ impl Explainer {
             let top = ["bottles", name.as_str()];
             if let Some(model) = bottle.model.as_ref().and_then(|model| model.endpoint().ok()) {
                 rules.push(self.rule(&[&top[..], &["model"]].concat(), model.base.to_string()));
+            }
+            if let Some(forge) = &bottle.forge {
+                let repositories: Vec<&str> = forge.repositories.iter().map(String::as_str).collect();
+                rules.push(self.rule(&[&top[..], &["forge"]].concat(), repositories.join(", ")));
             }
             for (list, texts) in listed(bottle) {
                 let list: Vec<&str> = top.into_iter().chain(list.iter().map(String::as_str)).collect();

@@ -21,7 +21,7 @@ use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
 
-use super::{Agent, AgentLimits, BottleEntry, Manifest, ProxyEntry, Resources, Setup};
+use super::{Agent, AgentLimits, BottleEntry, ForgeEntry, Manifest, ProxyEntry, Resources, Setup};
 use crate::event::BOTTLE;
 use crate::plan::{RESERVED_VARIABLES, last_name};
 
@@ -113,6 +113,7 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
         check_variable(name, value, &at.key("env").key(name))?;
     }
     model::check(bottle, at)?;
+    check_forge(bottle, at)?;
     check_resources(&bottle.resources, &at.key("resources"))?;
     for (index, route) in bottle.egress.routes.iter().enumerate() {
         check_route(route, &at.key("egress").key("routes").item(index))?;
@@ -134,6 +135,17 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
     check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, manifest, &at.key("git"))?;
     git::check_sparse(bottle, at)
+}
+
+fn check_forge(bottle: &BottleEntry, at: &At) -> Checked {
+    let Some(forge) = &bottle.forge else { return Ok(()) };
+    forge.check().map_err(|(key, problem)| at.key("forge").key(key).wrong(&problem))?;
+    match bottle.env.keys().find(|name| ForgeEntry::VARIABLES.contains(&name.as_str())) {
+        Some(name) => {
+            Err(at.key("env").key(name).wrong("the bottle's `forge` sets what this is about").hint("remove it"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_image(image: &str, at: &At) -> Checked {
@@ -158,8 +170,13 @@ fn check_pipelock(bottle: &BottleEntry, pipelock: &At) -> Checked {
     }
     let egress = bottle.egress_with_setup();
     let (routes, presets) = (!egress.routes.is_empty(), !egress.presets.is_empty());
-    if !bottle.pipelock.api_allowlist.is_empty() && bottle.model.is_some() {
-        let problem = "has no effect in a bottle whose `model` is a route";
+    let a_route = match (&bottle.model, &bottle.forge) {
+        (Some(_), _) => Some("model"),
+        (None, Some(_)) => Some("forge"),
+        (None, None) => None,
+    };
+    if let Some(key) = a_route.filter(|_| !bottle.pipelock.api_allowlist.is_empty()) {
+        let problem = &format!("has no effect in a bottle whose `{key}` is a route");
         return Err(pipelock.key("api_allowlist").wrong(problem).hint("make each host a route"));
     }
     if !bottle.pipelock.api_allowlist.is_empty() && (routes || presets) {
@@ -223,6 +240,7 @@ fn check_supervise(bottle: &BottleEntry, at: &At) -> Checked {
     if egress.routes.is_empty()
         && egress.presets.is_empty()
         && bottle.model.is_none()
+        && bottle.forge.is_none()
         && !bottle.supervise.auto.is_empty()
     {
         return Err(at
@@ -304,6 +322,13 @@ fn check_route(route: &Route, at: &At) -> Checked {
     if route.mcp.is_some() {
         let hint = "name the server under an agent's `mcp`, with its `url`";
         return Err(at.key("mcp").wrong("a route to an MCP server is made by the agent that has it").hint(hint));
+    }
+    if route.forge.is_some() {
+        let hint = "say what may be read under the bottle's `forge`";
+        return Err(at
+            .key("forge")
+            .wrong("a route to a forge that is read is made by the bottle's `forge`")
+            .hint(hint));
     }
     check_credential(route, at)?;
     // The door's own reading of it, for globs that are none and whatever else it minds.

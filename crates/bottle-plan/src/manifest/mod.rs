@@ -12,6 +12,7 @@ mod credential;
 mod edit;
 mod error;
 mod extends;
+mod forge;
 mod model;
 mod narrow;
 mod offer;
@@ -59,6 +60,8 @@ pub use credential::{CredentialEntry, Credentials};
 pub(crate) use edit::{Addition, Part, add, flow};
 pub use error::ManifestError;
 pub use extends::Extends;
+pub use forge::ForgeEntry;
+pub(crate) use forge::THIS;
 pub(crate) use model::ModelEndpoint;
 pub use model::{ModelEntry, Provider};
 pub use offer::offer;
@@ -144,6 +147,9 @@ pub struct BottleEntry {
     /// Where the guest may go.
     #[serde(default)]
     pub egress: Egress,
+    /// What may be read at a forge; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<ForgeEntry>,
     /// What may leave.
     #[serde(default)]
     pub pipelock: Pipelock,

@@ -101,6 +101,12 @@ pub enum PlanError {
         /// Why.
         problem: String,
     },
+    /// The forge can't be read as the manifest says.
+    #[error("forge: {problem}")]
+    Forge {
+        /// Why.
+        problem: String,
+    },
     /// A credential has the name that the canary has.
     #[error("the name BOTTLE_CANARY is taken by the run's canary, and {used_by} has a credential of that name")]
     CanarysName {
@@ -147,6 +153,7 @@ impl PlanError {
             Self::NotOurs(_) => Some(
                 "a branch of this repository that `push.refs` allow, such as `refs/heads/bottle/**`, can be; rebase another one by hand".to_owned(),
             ),
+            Self::Forge { .. } => Some("docs/guide/read-the-forge.md says what may be read, and how".to_owned()),
             Self::CanarysName { .. } => Some("give the credential another name".to_owned()),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,

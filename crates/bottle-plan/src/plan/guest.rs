@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bottle_types::backend::Backend;
 use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
+use super::forge::ForgeDoor;
 use super::policies::DoorRules;
 use super::presets::Presets;
 use super::types::{CANARY_FILE, CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
@@ -34,6 +35,8 @@ pub(super) struct Guest<'a> {
     pub(super) bottle: &'a BottleEntry,
     /// Where the model is, where the manifest says so.
     pub(super) model: Option<&'a ModelEndpoint>,
+    /// The door to a forge, where there is one.
+    pub(super) forge: Option<&'a ForgeDoor>,
     pub(super) rules: &'a DoorRules,
     pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
@@ -146,6 +149,9 @@ impl Guest<'_> {
         for (name, value) in self.model.iter().flat_map(|model| &model.env) {
             set(name, value);
         }
+        for (name, value) in self.forge.iter().flat_map(|forge| &forge.env) {
+            set(name, value);
+        }
         for name in &self.rules.placeholders {
             set(name, &placeholder(name));
         }
@@ -172,6 +178,6 @@ fn path(dirs: &[String]) -> String {
 }
 
 /// What stands in the guest where a program wants a credential; pipelock puts the real one in its place.
-fn placeholder(name: &str) -> String {
+pub(super) fn placeholder(name: &str) -> String {
     format!("bottle-placeholder-{}", name.to_ascii_lowercase().replace('_', "-"))
 }

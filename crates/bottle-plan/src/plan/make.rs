@@ -15,6 +15,7 @@ use bottle_types::git::RefName;
 use bottle_wire::proposal::sha256;
 
 use super::cache::cache_plan;
+use super::forge::ForgeDoor;
 use super::guest::Guest;
 use super::policies::DoorRules;
 use super::presets::Presets;
@@ -47,12 +48,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let backend = options.backend.unwrap_or(facts.backend);
     note_backend(backend, facts, options, &mut notes);
     let model = model(bottle)?;
+    let forge = ForgeDoor::of(bottle, &upstreams, sources, &mut notes)?;
     let reach = |egress: &Egress, notes: &mut _| {
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         presets.note_beside(&egress.routes, notes);
-        // A server's goes first: no other takes what it is about. Then the manifest's own: one of them may have the credential that a preset's host asks for.
-        let servers: Vec<Route> = agent.mcp_routes().collect();
-        let routes = [&servers[..], &egress.routes, &presets.routes].concat();
+        // A server's, and the forge's, go first: no other takes what it is about. Then the manifest's own: one of them may have the credential that a preset's host asks for.
+        let judged: Vec<Route> = agent.mcp_routes().chain(forge.iter().map(|forge| forge.route.clone())).collect();
+        let routes = [&judged[..], &egress.routes, &presets.routes].concat();
         let rules =
             DoorRules::of((bottle, model.as_ref()), routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
@@ -81,6 +83,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let guest = Guest {
         bottle,
         model: model.as_ref(),
+        forge: forge.as_ref(),
         rules: &rules,
         presets: &presets,
         doors: &doors,
@@ -488,6 +491,7 @@ fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
     bottle.model = None;
+    bottle.forge = None;
     bottle.directory = None;
     bottle.setup = None;
     bottle.services.clear();
@@ -506,7 +510,7 @@ fn setup_commands(setup: &Setup, facts: &HostFacts, notes: &mut Vec<String>) -> 
     Ok([steps.run, setup.run.clone()].concat())
 }
 
-/// The setup, and the routes that are its alone: all but those to the model and to MCP servers.
+/// The setup, and the routes that are its alone: all but those to the model, to MCP servers and to the forge.
 fn setup_plan(
     (setup, run): (&Setup, Vec<String>),
     all: &RoutesPolicy,
@@ -514,7 +518,7 @@ fn setup_plan(
     agents: &Presets,
 ) -> SetupPlan {
     let mut routes = all.clone();
-    routes.routes.retain(|route| !route.model && route.mcp.is_none());
+    routes.routes.retain(|route| !route.model && route.mcp.is_none() && route.forge.is_none());
     let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned();
     let script = setup
         .script

@@ -14,6 +14,7 @@ mod command;
 mod commits;
 mod error;
 mod exchange;
+mod forge;
 mod go_on;
 mod guest;
 mod make;

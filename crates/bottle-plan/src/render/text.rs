@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bottle_policy::artifacts::{ArtifactPolicy, ArtifactRules};
+use bottle_policy::forge_read::ForgeReadRules;
 use bottle_policy::gate::Upstream;
 use bottle_policy::outputs::{AnswerSchema, OutputKind};
 use bottle_policy::route::{Outbound, Route, Scheme};
@@ -296,7 +297,24 @@ fn line_of(route: &Route) -> String {
     if let Some(rules) = &route.mcp {
         let _ = write!(line, "  (MCP server {}: {})", rules.server, rules.tools.allow.join(", "));
     }
+    if let Some(rules) = &route.forge {
+        line.push_str(&forge_line(route, rules));
+    }
     line
+}
+
+/// What is read at a forge, and whose words come as they are.
+fn forge_line(route: &Route, rules: &ForgeReadRules) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let repositories = list(rules.repositories.iter().map(ToString::to_string).collect());
+    let kinds = list(rules.read.iter().map(|kind| kind.word().to_owned()).collect());
+    let token = route.auth.as_ref().and_then(|auth| auth.bearer.as_ref());
+    let token = token.map(|token| format!(" with the token {token}")).unwrap_or_default();
+    let trusted = match rules.trust.is_empty() {
+        true => "nobody's words".to_owned(),
+        false => format!("words of {}", list(rules.trust.iter().map(ToString::to_string).collect())),
+    };
+    format!("  (reads {kinds} of {repositories}{token}; {trusted} come unmarked)")
 }
 
 /// The way from the doors to the internet, where it is a company's.

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::request::{Asked, Outgoing, shown};
-use super::{McpJudge, McpRefusal, is_tool_name, json as strict};
+use super::{McpJudge, McpRefusal, is_tool_name};
+use crate::strict_json;
 
 /// Notifications of a server that a client of tools is told.
 const NOTIFICATIONS: [&str; 3] =
@@ -37,7 +38,7 @@ impl McpJudge {
         message: &[u8],
     ) -> Result<Vec<Value>, McpRefusal> {
         seen.check()?;
-        let value = strict::parse(message)
+        let value = strict_json::parse(message)
             .map_err(|error| McpRefusal::new(format!("the server's answer is not JSON that can be judged: {error}")))?;
         let messages = match value {
             Value::Array(list) => list,

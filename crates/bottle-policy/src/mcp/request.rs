@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{MAX_BATCH, MAX_REQUEST_BYTES, McpJudge, McpMethod, McpRefusal, json as strict};
+use super::{MAX_BATCH, MAX_REQUEST_BYTES, McpJudge, McpMethod, McpRefusal};
+use crate::strict_json;
 
 /// Notifications that a client of tools sends.
 const NOTIFICATIONS: [&str; 3] = ["notifications/initialized", "notifications/cancelled", "notifications/progress"];
@@ -47,8 +48,8 @@ impl McpJudge {
         if body.len() > MAX_REQUEST_BYTES {
             return Err(McpRefusal::new(format!("a message of more than {MAX_REQUEST_BYTES} bytes")));
         }
-        let value =
-            strict::parse(body).map_err(|error| McpRefusal::new(format!("not JSON that can be judged: {error}")))?;
+        let value = strict_json::parse(body)
+            .map_err(|error| McpRefusal::new(format!("not JSON that can be judged: {error}")))?;
         let mut requests = vec![];
         let (is_batch, judged) = match value {
             Value::Array(list) if (1..=MAX_BATCH).contains(&list.len()) => {

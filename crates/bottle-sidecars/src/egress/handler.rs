@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::PipelockClient;
+use super::forge::{self, ForgeCall};
 use super::mcp::{McpCall, McpServers};
 use super::model::Model;
 use super::policy::RoutePolicy;
@@ -89,6 +90,10 @@ impl Handler for EgressHandler {
         if let Some(Some(judge)) = policy.mcp.get(route) {
             let call = McpCall { pipelock: &self.client, policy: &policy, target: &target, route, judge };
             return Box::pin(self.mcp.answer(call, request, log)).await;
+        }
+        if let Some(Some(judge)) = policy.forge.get(route) {
+            let call = ForgeCall { pipelock: &self.client, policy: &policy, target: &target, route, judge };
+            return Box::pin(forge::answer(call, request, log)).await;
         }
         if policy.routes.routes.get(route).is_some_and(|route| route.model) {
             return Box::pin(self.model.answer(&self.client, &policy, &target, route, request, log)).await;

@@ -1,7 +1,7 @@
 //! The guest's HTTP(S) proxy: it decides which requests may go, and records and replays the model's traffic.
 //!
 //! Map: `handler` (the way of a request), `policy` (the routes), `model` (budget, replay and recording of the model's
-//! routes), `ledger` and `account` (the model's cost), `recording` (a reply read along), `mcp` (the routes of MCP servers), `client` and `pipe` (the way on to
+//! routes), `ledger` and `account` (the model's cost), `recording` (a reply read along), `mcp` (the routes of MCP servers), `forge` (the route by which a forge is read), `client` and `pipe` (the way on to
 //! pipelock).
 //!
 //! Always: this process parses the guest's bytes and holds the CA's key, so it is given no credential; it has no way out
@@ -10,6 +10,7 @@
 
 mod account;
 mod client;
+mod forge;
 mod handler;
 mod ledger;
 mod mcp;

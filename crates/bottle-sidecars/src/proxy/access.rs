@@ -126,6 +126,12 @@ impl AccessLog {
         self.entry.reason = Some(reason.to_string());
     }
 
+    /// The same, with the rule's name behind a colon.
+    pub(crate) fn stop_by(&mut self, verdict: AccessVerdict, reason: Reason, rule: &str) {
+        self.entry.verdict = verdict;
+        self.entry.reason = Some(format!("{reason}: {rule}"));
+    }
+
     /// Notes that an answer, or a connection that became something else, broke off.
     pub(crate) fn cut_off(&mut self, error: &impl Display) {
         self.fail(Reason::CutOff, error);

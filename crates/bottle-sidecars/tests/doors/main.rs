@@ -12,6 +12,7 @@ mod canary;
 mod clients;
 mod escape;
 mod exit;
+mod forge;
 mod front;
 mod heard;
 #[expect(unreachable_pub, dead_code, reason = "the library's tests have it first")]

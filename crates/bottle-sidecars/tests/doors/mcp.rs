@@ -71,7 +71,7 @@ const ROUTES: &str = r#"
 
 /// A server that answers as it is told, and what it was sent, in small letters.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     answer: Mutex<String>,
     seen: Mutex<Vec<String>>,
 }
@@ -129,24 +129,25 @@ impl Case {
 
 const PONG: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
-struct Server {
-    world: World,
+/// The doors with a scripted server behind them.
+pub(crate) struct Server {
+    pub(crate) world: World,
     script: Arc<Script>,
-    place: String,
+    pub(crate) place: String,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start(routes: &'static str) -> Self {
         let script = Arc::new(Script::default());
         let shared = Arc::clone(&script);
         let origin = Origin::raw("http/1.1", move |stream| serve(Arc::clone(&shared), stream)).await;
-        let world = World::start(Setup { routes: ROUTES, origin: Some(origin), ..Setup::default() }).await;
+        let world = World::start(Setup { routes, origin: Some(origin), ..Setup::default() }).await;
         let place = format!("localhost:{}", world.origin.port);
         Self { world, script, place }
     }
 
     /// What a request's answer is, all of it, and what the server was sent.
-    async fn ask(&self, request: &str, answer: String) -> (String, Vec<String>) {
+    pub(crate) async fn ask(&self, request: &str, answer: String) -> (String, Vec<String>) {
         *self.script.answer.lock().expect("a lock") = answer;
         self.script.seen.lock().expect("a lock").clear();
         let mut stream = self.world.tunnel("localhost", self.world.origin.port, "http/1.1").await;
@@ -162,7 +163,7 @@ impl Server {
 async fn nothing_reaches_a_server_or_comes_of_it_but_what_was_judged() {
     let cases: Cases = toml::from_str(include_str!("mcp.toml")).expect("cases");
     assert!(cases.case.len() >= 25);
-    let server = Server::start().await;
+    let server = Server::start(ROUTES).await;
     let mut wrong = vec![];
     for case in &cases.case {
         let (told, seen) = server.ask(&case.request(&server.place), case.answer()).await;
@@ -195,7 +196,7 @@ fn message(server: &Server, body: &str) -> String {
 
 #[tokio::test]
 async fn a_server_whose_descriptions_change_in_the_run_is_asked_no_more() {
-    let server = Server::start().await;
+    let server = Server::start(ROUTES).await;
     let list = message(&server, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     let call = message(&server, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_note"}}"#);
     let listed = |description: &str| {

@@ -202,6 +202,13 @@ fn route(texts: &Texts, request: &Request) -> Result<Change, ChangeError> {
         if let Some(judged) = judged {
             return impossible(format!("{} is an MCP server's, and its route stays as it is", judged.host));
         }
+        let read = policy
+            .routes
+            .iter()
+            .find(|route| route.forge.is_some() && (route.host.covers(host) || host.covers(&route.host)));
+        if let Some(read) = read {
+            return impossible(format!("{} is the forge's, and its route stays as it is", read.host));
+        }
         if let Some(passed) = policy.passthrough.iter().find(|own| own.covers(host) || host.covers(own)) {
             return impossible(format!("the TLS of {passed} is passed through, so no rule about it could be kept"));
         }

@@ -45,6 +45,7 @@ fn has_routes(manifest: &Manifest, name: &Name, bottle: &BottleEntry) -> bool {
     !bottle.egress.routes.is_empty()
         || !bottle.egress.presets.is_empty()
         || bottle.model.is_some()
+        || bottle.forge.is_some()
         || agents.flat_map(|agent| agent.mcp.values()).any(|server| server.url.is_some())
 }
 
@@ -230,6 +231,7 @@ impl Lists<'_> {
             auth,
             model,
             mcp,
+            forge,
         } = policy;
         let is_block = match own.dlp.outbound {
             Some(outbound) => outbound == Outbound::Block,
@@ -244,6 +246,8 @@ impl Lists<'_> {
             "`model` is not the policy's"
         } else if *mcp != own.mcp {
             "`mcp` is not the policy's"
+        } else if *forge != own.forge {
+            "`forge` is not the policy's"
         } else if *dlp != own.dlp && !is_block {
             "`dlp` is not the policy's"
         } else if own.max_bytes.unwrap_or(self.limits.1) > most {
