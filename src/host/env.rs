@@ -16,6 +16,9 @@ pub(crate) struct Environment(BTreeMap<String, String>);
 /// The variable that names the policy's file.
 pub(crate) const POLICY: &str = "BOTTLE_POLICY";
 
+/// Files by which Docker and podman mark a container.
+const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+
 fn variable(name: OsString, value: OsString) -> Option<(String, String)> {
     let name = name.into_string().ok()?;
     let value = match value.into_string() {
@@ -105,13 +108,16 @@ impl Environment {
         })
     }
 
-    /// Where mirrors are kept for later runs: `BOTTLE_MIRROR_DIR`, else below the user's own directory for caches; nowhere on a machine that
-    /// goes with its job.
+    /// Where mirrors are kept for later runs: `BOTTLE_MIRROR_DIR`, else below the user's own directory for caches; nowhere on a machine or in
+    /// a container that goes with its job.
     pub(crate) fn mirrors(&self) -> Option<PathBuf> {
-        if self.get("RUNNER_ENVIRONMENT") == Some("github-hosted") {
-            return None;
+        if let Some(dir) = self.get("BOTTLE_MIRROR_DIR") {
+            return Some(dir.into());
         }
-        self.get("BOTTLE_MIRROR_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("mirrors")))
+        let in_container = || CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
+        let goes_with_its_job = self.get("RUNNER_ENVIRONMENT") == Some("github-hosted")
+            || self.get("GITHUB_ACTIONS").is_some() && in_container();
+        if goes_with_its_job { None } else { Some(self.cache()?.join("mirrors")) }
     }
 
     /// Where setups' caches are: `BOTTLE_CACHE_DIR`, else below the user's own directory for caches.
@@ -179,6 +185,23 @@ pub(crate) fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mirrors_are_kept_where_the_machine_stays() {
+        let kept = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Environment(variables.collect()).mirrors()
+        };
+        let home = [("HOME", "/home/me")];
+        assert_eq!(kept(&home).as_deref(), Some(Path::new("/home/me/.cache/claude-bottle/mirrors")));
+        assert_eq!(kept(&[home[0], ("RUNNER_ENVIRONMENT", "github-hosted"), ("GITHUB_ACTIONS", "true")]), None);
+        let named = [home[0], ("RUNNER_ENVIRONMENT", "github-hosted"), ("BOTTLE_MIRROR_DIR", "/mnt/mirrors")];
+        assert_eq!(kept(&named).as_deref(), Some(Path::new("/mnt/mirrors")));
+        // A job on a machine that stays: a runner of one's own, without a container.
+        let in_container = CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
+        assert_eq!(kept(&[home[0], ("GITHUB_ACTIONS", "true")]).is_none(), in_container);
+        assert_eq!(kept(&[]), None);
+    }
 
     #[test]
     fn the_proxy_is_read_as_curl_reads_it_and_its_password_stays_here() {
