@@ -52,7 +52,11 @@ impl<'r> Launched<'r> {
         let secrets = &run.context.inputs.secrets;
         let launched_with = secrets.version();
         let seed = case(events, "launch", up(&run)).await?;
-        let credentials = credentials::first(run.bottle, secrets, launched_with).await?;
+        let credentials = tokio::select! {
+            biased;
+            how = bottle.died() => return Err(super::died(&how)),
+            credentials = credentials::first(run.bottle, secrets, launched_with) => credentials?,
+        };
         Ok(Self { run, seed, credentials })
     }
 

@@ -44,12 +44,26 @@ pub(super) struct DaemonProcess {
     failures: u32,
     /// When it is to be started.
     pub(super) due: Option<Instant>,
+    /// Whether it has said what it goes by, and so listens to signals.
+    listens: bool,
+    /// Whether it is to read everything again once it listens.
+    hangs_up: bool,
 }
 
 impl DaemonProcess {
     pub(super) fn new(policy: bundle::Daemon, socket: PathBuf) -> Self {
         let due = Some(Instant::now());
-        Self { name: policy.door.name(), policy, socket, life: None, lines: None, failures: 0, due }
+        Self {
+            name: policy.door.name(),
+            policy,
+            socket,
+            life: None,
+            lines: None,
+            failures: 0,
+            due,
+            listens: false,
+            hangs_up: false,
+        }
     }
 
     pub(super) fn pid(&self) -> Option<Pid> {
@@ -59,7 +73,7 @@ impl DaemonProcess {
     /// Starts it, in a process group of its own, with one pipe for all that it prints.
     #[expect(clippy::disallowed_methods, reason = "the bundle's own one place: src/process.rs is the host side's")]
     pub(super) fn start(&mut self, dirs: &Dirs, config_dir: &Path) -> io::Result<()> {
-        self.due = None;
+        (self.due, self.listens, self.hangs_up) = (None, false, false);
         let program = own_program()?;
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let identity = Identity { parent, user: self.policy.user.clone() };
@@ -96,6 +110,23 @@ impl DaemonProcess {
         let pause = (MIN_RESTART_PAUSE * (1 << self.failures.saturating_sub(1))).min(MAX_RESTART_PAUSE);
         self.due = Some(now + pause);
         RestartDecision::Again(pause)
+    }
+
+    /// Has it read everything again. One that does not listen yet would be ended by the signal: it is told once it does.
+    pub(super) fn hang_up(&mut self) {
+        if self.listens {
+            self.signal(Signal::HUP);
+        } else {
+            self.hangs_up = true;
+        }
+    }
+
+    /// Takes note that it has said what it goes by.
+    pub(super) fn reported(&mut self) {
+        self.listens = true;
+        if std::mem::take(&mut self.hangs_up) {
+            self.signal(Signal::HUP);
+        }
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -141,5 +172,23 @@ mod tests {
         daemon.life = Some((Pid::INIT, now));
         assert_eq!(daemon.ended(now + FAILED_START_AGE), RestartDecision::Again(MIN_RESTART_PAUSE));
         assert_eq!(daemon.failures, 0);
+    }
+
+    /// The program of the test does not listen to the signal, as no sidecar does while it starts.
+    #[test]
+    fn a_daemon_that_starts_is_not_ended_by_what_it_is_to_read() {
+        #[expect(clippy::disallowed_methods, reason = "a process that a signal ends")]
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
+        let policy = bundle::Daemon { door: Door::Egress, config: "routes.yaml".to_owned(), user: None };
+        let mut daemon = DaemonProcess::new(policy, PathBuf::from("egress.sock"));
+        daemon.life = Some((Pid::from_child(&child), Instant::now()));
+        daemon.hang_up();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(child.try_wait().expect("a child").is_none(), "it was ended while it started");
+        daemon.reported();
+        let status = child.wait().expect("a child");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::HUP.as_raw()));
+        // Told once, it is told at once from then on, and not again by its next report.
+        assert!(daemon.listens && !daemon.hangs_up);
     }
 }

@@ -61,14 +61,15 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
         tokio::select! {
             _ = term.recv() => break Ok(()),
             _ = int.recv() => break Ok(()),
-            _ = hup.recv() => daemons.iter().for_each(|daemon| daemon.signal(Signal::HUP)),
+            _ = hup.recv() => daemons.iter_mut().for_each(DaemonProcess::hang_up),
             Some(door) = hangups.recv() => {
-                daemons.iter().filter(|daemon| daemon.name == door.name()).for_each(|daemon| daemon.signal(Signal::HUP));
+                daemons.iter_mut().filter(|daemon| daemon.name == door.name()).for_each(DaemonProcess::hang_up);
             }
             Some((pid, report)) = reports.recv() => {
-                let from = daemons.iter().zip(&bundle.daemons);
+                let from = daemons.iter_mut().zip(&bundle.daemons);
                 let of = |daemon: &DaemonProcess| daemon.pid().is_some_and(|daemon_pid| daemon_pid.as_raw_nonzero().get() == pid);
-                if let Some((_, policy)) = from.into_iter().find(|(daemon, _)| of(daemon)) {
+                if let Some((daemon, policy)) = from.into_iter().find(|(daemon, _)| of(daemon)) {
+                    daemon.reported();
                     // It waits for nobody: only what is said while a policy is installed matters.
                     let _ = to_installer.try_send((policy.door, report));
                 }
