@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
+use bottle_types::door::SEED_DIR;
 use tokio::task::JoinHandle;
 
 use super::mounts::MIRROR;
@@ -17,6 +18,8 @@ use crate::host::Environment;
 pub(super) struct KeptObjects {
     store: MirrorStore,
     url: String,
+    /// In the run's directory: what a checkout on this machine gave to the mirror, if it did.
+    seed: String,
     found: Arc<Mutex<Option<KeptMirror>>>,
     /// What is being kept now.
     keeping: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -30,7 +33,8 @@ impl KeptObjects {
         let url = upstream.url.to_string();
         let store = MirrorStore::open(&environment.mirrors()?).ok()?;
         let found = store.find(&url).ok()?;
-        Some(Self { store, url, found: Arc::new(Mutex::new(found)), keeping: tokio::sync::Mutex::default() })
+        let seed = format!("bundle/state/{SEED_DIR}/{}/branches", git.upstream);
+        Some(Self { store, url, seed, found: Arc::new(Mutex::new(found)), keeping: tokio::sync::Mutex::default() })
     }
 
     /// Whether there is something.
@@ -49,8 +53,12 @@ impl KeptObjects {
         kept.link(&path).ok().map(|()| path)
     }
 
-    /// Begins to keep what the run's mirror has.
+    /// Begins to keep what the run's mirror has, if all of it came from upstream: what a checkout gave was not hashed on its way, and must not
+    /// outlive the run.
     pub(super) async fn keep(&self, run_dir: &RunDir) {
+        if run_dir.path(&self.seed).symlink_metadata().is_ok() {
+            return;
+        }
         let (store, url, found) = (self.store.clone(), self.url.clone(), Arc::clone(&self.found));
         let (mirror, log) = (run_dir.path(MIRROR), run_dir.log("bundle.log"));
         let keep = move || {
