@@ -26,6 +26,7 @@ use super::control;
 use super::error::BrokerError;
 use super::tools::Server;
 use crate::common::{self, Dirs};
+use crate::confirm;
 
 /// The longest request, in bytes; a proposal is a few hundred.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -52,6 +53,8 @@ pub(super) async fn serve(
     let mcp = service(&broker, rules, known);
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     tracing::info!("listening on {}", socket.display());
+    // It goes by no file that changes, and says that it listens.
+    confirm::report(dirs, &[], None, None);
     tokio::pin!(work);
     loop {
         tokio::select! {
