@@ -44,14 +44,18 @@ impl Live {
         self.job.command().env("SSL_CERT_FILE", &self.api.authority).output().expect("the runner")
     }
 
-    /// The messages of each request that the stand-in got since these, without marks for the cache.
-    fn requests(&self, since: usize) -> Vec<Vec<Value>> {
+    /// Each request that the stand-in got since these, without marks for the cache.
+    fn bodies(&self, since: usize) -> Vec<Value> {
         let text = fs::read_to_string(format!("{}.bodies", self.api.log.display())).expect("requests");
         let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a request"));
-        let all = all.filter_map(|mut row| row["messages"].as_array_mut().map(std::mem::take));
-        let mut all: Vec<Vec<Value>> = all.collect();
-        all.iter_mut().flatten().for_each(without_marks);
+        let mut all: Vec<Value> = all.filter(|body| body["messages"].is_array()).collect();
+        all.iter_mut().for_each(without_marks);
         all.split_off(since)
+    }
+
+    /// Their messages.
+    fn requests(&self, since: usize) -> Vec<Vec<Value>> {
+        self.bodies(since).iter().map(messages).collect()
     }
 }
 
@@ -66,6 +70,15 @@ fn without_marks(value: &mut Value) {
     }
 }
 
+fn messages(body: &Value) -> Vec<Value> {
+    body["messages"].as_array().expect("messages").clone()
+}
+
+/// The size of what the model is given to read.
+fn bytes_read(body: &Value) -> usize {
+    ["system", "tools", "messages"].iter().map(|part| body[*part].to_string().len()).sum()
+}
+
 fn assistants(messages: &[Value]) -> usize {
     messages.iter().filter(|message| message["role"] == "assistant").count()
 }
@@ -76,6 +89,21 @@ fn stored(job: &Job) -> PathBuf {
     let file = files.next().expect("a session").path();
     assert!(files.next().is_none(), "there is one of this issue");
     file
+}
+
+/// A live session would send what it has sent, the answer, and what a person says next. What comes before that is the same, so the
+/// model's cache has it, and all of it is at most a tenth more.
+fn costs_no_more_than_a_live_session(bodies: &[Value], second: usize) {
+    let (last, begins) = (&bodies[second - 1], &bodies[second]);
+    for part in ["model", "system", "tools"] {
+        assert_eq!(begins[part], last[part], "{part}");
+    }
+    let said = messages(begins).split_off(messages(last).len());
+    let answer = said.iter().find(|message| message["role"] == "assistant").expect("the answer").to_string();
+    // The shortest that a person could say: nothing.
+    let live = bytes_read(last) + answer.len();
+    let ours = bytes_read(begins);
+    assert!(ours > live && ours * 10 <= live * 11, "{ours} and {live}");
 }
 
 fn gone_on_with() {
@@ -97,6 +125,7 @@ fn gone_on_with() {
     assert_eq!(assistants(begins), assistants(whole) + 1);
     let told = Value::from(begins[whole.len()..].to_vec()).to_string();
     assert!(told.contains("That is the live end.") && told.contains("This is a new request about the same"), "{told}");
+    costs_no_more_than_a_live_session(&live.bodies(0), before.len());
     // The third goes on where the second ended.
     let third = live.run();
     ended_with(&third, 0);
