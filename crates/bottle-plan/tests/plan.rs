@@ -69,6 +69,8 @@ fn credentials(plan: &BottlePlan) -> impl Iterator<Item = &SecretPlan> {
 /// Compares all that comes of a plan, and gives it back for closer questions.
 fn golden(name: &str, made: Result<BottlePlan, PlanError>) -> BottlePlan {
     let plan = made.unwrap_or_else(|error| panic!("{name}: {error}"));
+    // Every request to the model pays for them: 700 tokens at four bytes each.
+    assert!(plan.prompt.own_bytes() <= 2800, "{name}: {} bytes of rules", plan.prompt.own_bytes());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let json = serde_json::to_string_pretty(&plan).expect("JSON") + "\n";
     assert_eq!(plan, serde_json::from_str(&json).expect("a plan again"), "{name} survives being stored");

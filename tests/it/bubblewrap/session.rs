@@ -125,7 +125,16 @@ fn gone_on_with() {
     assert_eq!(assistants(begins), assistants(whole) + 1);
     let told = Value::from(begins[whole.len()..].to_vec()).to_string();
     assert!(told.contains("That is the live end.") && told.contains("This is a new request about the same"), "{told}");
-    costs_no_more_than_a_live_session(&live.bodies(0), before.len());
+    let bodies = live.bodies(0);
+    costs_no_more_than_a_live_session(&bodies, before.len());
+    // Within a run each request begins as the one before it did: nothing of ours is in the way of the model's cache.
+    assert!(before.len() > 1, "a run of several requests");
+    for pair in bodies[..before.len()].windows(2) {
+        for part in ["model", "system", "tools"] {
+            assert_eq!(pair[1][part], pair[0][part], "{part}");
+        }
+        assert!(messages(&pair[1]).starts_with(&messages(&pair[0])));
+    }
     // The third goes on where the second ended.
     let third = live.run();
     ended_with(&third, 0);

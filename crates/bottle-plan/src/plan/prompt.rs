@@ -70,12 +70,12 @@ pub(super) fn prompt(
         }
     }
     text.line("");
-    let removed = task_section(&mut text, task, git, (agent, outputs), seed);
+    let (task_bytes, removed) = task_section(&mut text, task, git, (agent, outputs), seed);
     let instructions = agent
         .prompt
         .as_ref()
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-instructions.md") });
-    PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, removed, instructions }
+    PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, task_bytes, removed, instructions }
 }
 
 /// Writes what an agent is told that goes on in a session of an earlier run, which has the rules already.
@@ -180,13 +180,14 @@ fn repository(
     }
 }
 
+/// Gives the size of the task's own words in bytes, and what of them is left out.
 fn task_section(
     text: &mut Text,
     task: &Task,
     git: Option<&GitPlan>,
     (agent, outputs): (&Agent, Option<&OutputPolicy>),
     seed: &str,
-) -> Removed {
+) -> (usize, Removed) {
     text.line("# The task");
     if task.source == Source::Text {
         // Whoever gives it is at the command line, or wrote the workflow.
@@ -194,7 +195,7 @@ fn task_section(
         if let Some(outputs) = outputs {
             outputs_section(text, &outputs.rules);
         }
-        return Removed::default();
+        return (task.instruction.len(), Removed::default());
     }
     text.line(&request(task));
     course(text, task, git);
@@ -208,7 +209,7 @@ fn task_section(
         outputs_section(text, &outputs.rules);
     }
     if let Source::Schedule { .. } = task.source {
-        return Removed::default();
+        return (0, Removed::default());
     }
     let words = Words::of(task);
     let mark = words.mark(seed);
@@ -242,7 +243,7 @@ fn task_section(
     if !words.removed.is_empty() {
         text.line(&format!("Taken out of it, because readers don't see it or it is too long: {}.", words.removed));
     }
-    words.removed
+    (words.blocks.iter().map(|block| block.text.len()).sum(), words.removed)
 }
 
 /// What is to be done with the branch, where the request is one of our own words.

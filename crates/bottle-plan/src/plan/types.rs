@@ -588,11 +588,21 @@ pub struct PromptPlan {
     pub path: String,
     /// The prompt.
     pub text: String,
+    /// How many bytes of it are words of the task: what people wrote about it, or its instruction.
+    #[serde(default)]
+    pub task_bytes: usize,
     /// What people wrote and the prompt does not have, because a reader would not see it either.
     #[serde(default, skip_serializing_if = "Removed::is_empty")]
     pub removed: Removed,
     /// Standing instructions: a file of the base branch and where it goes.
     pub instructions: Option<FileFromBase>,
+}
+
+impl PromptPlan {
+    /// How many bytes of it are ours: the rules of the bottle, which every request to the model pays for.
+    pub fn own_bytes(&self) -> usize {
+        self.text.len().saturating_sub(self.task_bytes)
+    }
 }
 
 /// A file or directory of the base branch that goes into the guest.

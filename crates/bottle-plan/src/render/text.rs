@@ -13,6 +13,9 @@ use bottle_types::door::Door;
 use crate::plan::{BottlePlan, Bring, PresetPlan, SecretSource, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
 use crate::task::{Form, Source};
 
+/// About so many bytes of English are a token.
+const BYTES_PER_TOKEN: usize = 4;
+
 /// The plan for people.
 pub fn text(plan: &BottlePlan) -> String {
     let mut out = Page(String::new());
@@ -32,6 +35,15 @@ pub fn text(plan: &BottlePlan) -> String {
     if let Some(instructions) = &plan.prompt.instructions {
         out.more(&format!("instructions {}", instructions.from));
     }
+    let own = plan.prompt.own_bytes();
+    out.entry(
+        "prompt",
+        &format!(
+            "{own} bytes of rules, some {} tokens in each request, and {} of the task",
+            own.div_ceil(BYTES_PER_TOKEN),
+            plan.prompt.task_bytes
+        ),
+    );
     tools(&mut out, plan);
     model_place(&mut out, plan);
     outputs(&mut out, plan);

@@ -145,6 +145,21 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
     Some(tool)
 }
 
+/// A tool without what every reader takes for granted: the dialect that MCP names itself, and that what is not given is null. The model
+/// pays for each byte in every request.
+pub(super) fn without_the_obvious(mut tool: Tool) -> Tool {
+    let mut schema = tool.input_schema.as_ref().clone();
+    schema.remove("$schema");
+    let parameters = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for parameter in parameters.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
+        if parameter.get("default").is_some_and(Value::is_null) {
+            parameter.remove("default");
+        }
+    }
+    tool.input_schema = schema.into();
+    tool
+}
+
 /// The parameters of a tool, with the limits of this run.
 fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
     let mut schema = match kind {

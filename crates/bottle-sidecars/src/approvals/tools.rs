@@ -482,7 +482,10 @@ impl ServerHandler for Server {
         let tools = self.tool_router.list_all().into_iter();
         Ok(ListToolsResult {
             result_type: Some(ResultType::COMPLETE),
-            tools: tools.filter_map(|tool| output_tools::offered(tool, &self.rules)).collect(),
+            tools: tools
+                .filter_map(|tool| output_tools::offered(tool, &self.rules))
+                .map(output_tools::without_the_obvious)
+                .collect(),
             meta: None,
             next_cursor: None,
             ttl_ms: hints.then_some(0),

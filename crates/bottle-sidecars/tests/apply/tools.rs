@@ -122,7 +122,11 @@ async fn every_tool_is_listed_and_answers() {
         json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
     let answer = server.rpc("initialize", hello).await;
     assert_eq!(answer["result"]["serverInfo"]["name"], "supervise");
+    let instructions = answer["result"]["instructions"].as_str().expect("instructions").len();
     let answer = server.rpc("tools/list", json!({})).await;
+    // What every request to the model pays for, where Claude Code does not put tools off until they are wanted.
+    let tools = answer["result"]["tools"].to_string().len();
+    assert!(instructions + tools <= 7500, "{instructions} and {tools} bytes");
     let mut names: Vec<&str> =
         answer["result"]["tools"].as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect();
     names.sort_unstable();
