@@ -27,6 +27,7 @@ HELD_SECONDS = 2
 # In each round the credentials take so many turns of so many requests.
 TURNS, REQUESTS = 12, 400
 GIB = 1 << 30
+SQUID = f"bench{os.getpid()}"
 ENV = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(DIR), "LC_ALL": "C.UTF-8"}
 RUNNING = []
 
@@ -217,7 +218,8 @@ workers 1
     if os.geteuid() == 0:
         for path in [DIR / "squid", *(DIR / "squid").rglob("*"), DIR / "squid.pair"]:
             shutil.chown(path, "proxy", "proxy")
-    child = start("squid", "squid", "--foreground", "-f", conf)
+    # What a killed one has left in shared memory bears its name, and no other starts there.
+    child = start("squid", "squid", "--foreground", "-n", SQUID, "-f", conf)
     until("squid", lambda: listens(port))
     return str(port), DIR / "squid.pem", [child]
 
@@ -369,4 +371,6 @@ finally:
             os.killpg(child.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+    for left in pathlib.Path("/dev/shm").glob(f"{SQUID}-*"):
+        left.unlink()
 sys.exit(code)
