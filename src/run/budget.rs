@@ -183,15 +183,22 @@ impl RepositoryLedger<'_> {
                     self.budget.period.as_str(),
                     self.removal()
                 );
-                Err(Failure::new(Code::Limit, format_args!("the repository's budget is too little for this run: {too_little}"))
-                    .hint(hint))
+                Err(Failure::new(
+                    Code::Limit,
+                    format_args!("the repository's budget is too little for this run: {too_little}"),
+                )
+                .hint(hint))
             }
             Err(error) => Err(self.unreadable(&error)),
         }
     }
 
     /// What a reservation becomes; the text says how much is spent then, none where nothing is to be said.
-    pub(super) async fn settle(&self, reservation: &BudgetReservation, spent: Amounts) -> Result<Option<String>, String> {
+    pub(super) async fn settle(
+        &self,
+        reservation: &BudgetReservation,
+        spent: Amounts,
+    ) -> Result<Option<String>, String> {
         let (own, mut was_there, mut last) = (&reservation.own, false, "another run was first each time".to_owned());
         for tries in 1..=MAX_TRIES {
             let told = |error: &ForgeError| format!("{error}; {}", error.hint());
@@ -230,7 +237,8 @@ impl RepositoryLedger<'_> {
         let stored = self.forge.ledger().await.map_err(|error| self.out_of_reach(&error))?;
         let version = stored.as_ref().map(|stored| stored.version.clone());
         let read = stored.map(|stored| parse(&stored)).transpose().map_err(|error| self.unreadable(&error))?;
-        let ledger = PeriodLedger::at(read, self.budget.period, &host::now()).map_err(|error| self.unreadable(&error))?;
+        let ledger =
+            PeriodLedger::at(read, self.budget.period, &host::now()).map_err(|error| self.unreadable(&error))?;
         Ok((ledger, version))
     }
 
@@ -264,4 +272,3 @@ fn wait(tries: u32, own: &RunReservation) -> Duration {
     let share = own.spread(tries);
     FIRST_WAIT.mul_f64(f64::from(tries.min(8)) * (0.2 + share))
 }
-

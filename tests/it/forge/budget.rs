@@ -30,7 +30,8 @@ impl Paid {
             .replace("    git:\n", &format!("{more}    git:\n"))
             .replace("limits: { turns: 20,", "limits: { requests: 6, tokens: 900000, turns: 20,");
         job.with_file("live.yml", &(rules + "budget: { period: month, requests: 7 }\n"));
-        let both = [double.ca(), api.authority.clone()].map(|path| std::fs::read_to_string(path).expect("a certificate"));
+        let both =
+            [double.ca(), api.authority.clone()].map(|path| std::fs::read_to_string(path).expect("a certificate"));
         let authorities = job.world.write("authorities.pem", &both.concat()).display().to_string();
         Self { job, double, authorities, _api: api }
     }

@@ -54,7 +54,10 @@ impl BudgetEntry {
     /// Tells what is wrong: the key, none for all of it, and the problem.
     pub(super) fn check(&self) -> Result<(), (Option<&'static str>, String)> {
         if let Some(cost) = self.cost_usd.filter(|cost| !(cost.is_finite() && *cost > 0.0 && *cost <= MOST_USD)) {
-            return Err((Some("cost_usd"), format!("{cost} can't be a budget: expected more than 0, at most a billion")));
+            return Err((
+                Some("cost_usd"),
+                format!("{cost} can't be a budget: expected more than 0, at most a billion"),
+            ));
         }
         for (key, count) in [("tokens", self.tokens), ("requests", self.requests)] {
             if let Some(count) = count.filter(|count| !(1..=MOST_COUNT).contains(count)) {

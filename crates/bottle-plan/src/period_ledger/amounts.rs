@@ -64,11 +64,7 @@ impl Amounts {
 
     /// What these requests have cost; a cost that is no amount is more than any budget.
     pub fn spent(cost_usd: f64, tokens: u64, requests: u64) -> Self {
-        Self {
-            cost_usd: Dollars::at_most_all(cost_usd),
-            tokens: tokens.min(MAX_SUM),
-            requests: requests.min(MAX_SUM),
-        }
+        Self { cost_usd: Dollars::at_most_all(cost_usd), tokens: tokens.min(MAX_SUM), requests: requests.min(MAX_SUM) }
     }
 
     /// Whether it is nothing.

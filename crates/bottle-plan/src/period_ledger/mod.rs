@@ -86,7 +86,8 @@ impl RunReservation {
     /// A share from 0 to 1 that each run has another of, and another each time.
     pub fn spread(&self, time: u32) -> f64 {
         // The last digits of a run's name are drawn by lot.
-        let hash = self.run.as_str().bytes().fold(time, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash =
+            self.run.as_str().bytes().fold(time, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         f64::from(hash >> 16) / f64::from(u16::MAX)
     }
 

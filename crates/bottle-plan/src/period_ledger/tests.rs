@@ -26,7 +26,12 @@ fn a_moment_is_in_one_period_of_each_kind() {
         (NOW, ["2026-11-30", "2026-12-01"], ["2026-W49", "2026-12-07"], ["2026-11", "2026-12-01"]),
         ("2026-12-06T23:59:59Z", ["2026-12-06", "2026-12-07"], ["2026-W49", "2026-12-07"], ["2026-12", "2027-01-01"]),
         ("2027-01-03T00:00:00Z", ["2027-01-03", "2027-01-04"], ["2026-W53", "2027-01-04"], ["2027-01", "2027-02-01"]),
-        ("2024-02-29T00:30:00+01:00", ["2024-02-28", "2024-02-29"], ["2024-W09", "2024-03-04"], ["2024-02", "2024-03-01"]),
+        (
+            "2024-02-29T00:30:00+01:00",
+            ["2024-02-28", "2024-02-29"],
+            ["2024-W09", "2024-03-04"],
+            ["2024-02", "2024-03-01"],
+        ),
     ] {
         for (kind, [name, next]) in [(Period::Day, day), (Period::Week, week), (Period::Month, month)] {
             let span = PeriodSpan::at(kind, now).expect("a period");
@@ -34,7 +39,21 @@ fn a_moment_is_in_one_period_of_each_kind() {
             assert_eq!(PeriodSpan::try_from(name.to_owned()), Ok(span), "{name}");
         }
     }
-    for text in ["", "2026", "2026-W54", "2025-W53", "2026-W00", "2026-13", "2026-1", "2026-02-30", "2026-11-3", "02026-11", "2026-w49", "2026-11-30-", "+026-11"] {
+    for text in [
+        "",
+        "2026",
+        "2026-W54",
+        "2025-W53",
+        "2026-W00",
+        "2026-13",
+        "2026-1",
+        "2026-02-30",
+        "2026-11-3",
+        "02026-11",
+        "2026-w49",
+        "2026-11-30-",
+        "+026-11",
+    ] {
         assert!(PeriodSpan::try_from(text.to_owned()).is_err(), "{text}");
     }
 }
@@ -58,8 +77,14 @@ fn what_is_left_is_exact() {
     ledger.settle(&run(4, 0.7, 10), Amounts::spent(0.25, 70, 3));
     assert_eq!((ledger.spent(), ledger.reserved()), (Amounts::spent(0.25, 70, 3), Amounts::spent(0.3, 30, 27)));
     let over = ledger.reserve(&budget, run(5, 0.1, 1)).expect("a place").expect_err("too much");
-    assert_eq!(over.to_string(), "0 of 100 tokens of 2026-11-30 are left (70 spent, 30 reserved), and this run may spend 1");
-    assert_eq!(ledger.standing(&budget), "2026-11-30: 0.25 of 1 US dollars spent and 0.3 reserved, 70 of 100 tokens spent and 30 reserved");
+    assert_eq!(
+        over.to_string(),
+        "0 of 100 tokens of 2026-11-30 are left (70 spent, 30 reserved), and this run may spend 1"
+    );
+    assert_eq!(
+        ledger.standing(&budget),
+        "2026-11-30: 0.25 of 1 US dollars spent and 0.3 reserved, 70 of 100 tokens spent and 30 reserved"
+    );
     assert_eq!(
         ledger.holders(&budget)[0],
         "run-1 since 2026-11-30T12:00:00Z (0.1 US dollars, 10 tokens, https://git.example.org/a/b/runs/7)"
@@ -121,7 +146,11 @@ fn a_ledger_that_somebody_broke_is_no_empty_one() {
         ("run-1", "run 1", "it is not read: "),
         ("run-1", "\\u001b[31m", "it is not read: "),
         ("T12:00:00Z", "", "it is not read: not a time of RFC 3339"),
-        ("https://git.example.org/1", "https://git.example.org/1\\n::error::", "it is not read: not the address of a job"),
+        (
+            "https://git.example.org/1",
+            "https://git.example.org/1\\n::error::",
+            "it is not read: not the address of a job",
+        ),
         ("\"requests\":0", "\"requests\":0,\"note\":\"mine\"", "it is not read: unknown field `note`"),
         ("}]}", "}]} x", "it is not read: trailing characters"),
     ] {

@@ -415,7 +415,10 @@ fn limits(out: &mut Page, plan: &BottlePlan) {
     out.entry("limits", if all.is_empty() { "none" } else { &line });
     if let Some(budget) = &plan.budget {
         let period = budget.period.as_str();
-        out.entry("budget", &format!("{} a {period} of all runs; each reserves its limits before it starts", budget.amounts()));
+        out.entry(
+            "budget",
+            &format!("{} a {period} of all runs; each reserves its limits before it starts", budget.amounts()),
+        );
     }
 }
 

@@ -214,7 +214,9 @@ mod tests {
             assert_eq!(rules.judge_update(&name, false), Err(RefRefusal::Ledger), "{name}");
             assert_eq!(rules.judge_update(&name, true), Err(RefRefusal::Ledger), "{name}");
         }
-        for name in ["heads/claude-bottle/budgets", "heads/claude-bottle/x", "heads/claude-bottle-x", "tags/claude-bottle"] {
+        for name in
+            ["heads/claude-bottle/budgets", "heads/claude-bottle/x", "heads/claude-bottle-x", "tags/claude-bottle"]
+        {
             assert!(rules.judge(&format!("refs/{name}")).is_ok(), "{name}");
         }
     }

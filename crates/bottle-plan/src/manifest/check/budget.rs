@@ -10,11 +10,15 @@ pub(super) fn check(manifest: &Manifest, top: &At) -> Checked {
     let at = top.key("budget");
     if let Err((key, problem)) = budget.check() {
         let at = key.map_or_else(|| at.clone(), |key| at.key(key));
-        return Err(at.wrong(&problem).hint("name `cost_usd`, `tokens` or `requests`, such as `{ period: day, cost_usd: 20 }`"));
+        return Err(at
+            .wrong(&problem)
+            .hint("name `cost_usd`, `tokens` or `requests`, such as `{ period: day, cost_usd: 20 }`"));
     }
     if manifest.agents.is_empty() {
-        let problem = format!("the agent `{DEFAULT_AGENT}` has no limits, of which a run reserves what it may spend at most");
-        let hint = format!("add `agents: {{ {DEFAULT_AGENT}: {{ limits: {{ … }} }} }}`, with a limit for each amount here");
+        let problem =
+            format!("the agent `{DEFAULT_AGENT}` has no limits, of which a run reserves what it may spend at most");
+        let hint =
+            format!("add `agents: {{ {DEFAULT_AGENT}: {{ limits: {{ … }} }} }}`, with a limit for each amount here");
         return Err(at.wrong(&problem).hint(hint));
     }
     for (name, agent) in &manifest.agents {
@@ -39,9 +43,12 @@ fn check_limits(budget: &BudgetEntry, limits: &AgentLimits, at: &At) -> Checked 
         let period = budget.period.as_str();
         match own {
             None => {
-                let problem =
-                    format!("there is no `{key}`, and the budget of a {period} has one: a run reserves what it may spend at most");
-                return Err(at.wrong(&problem).hint(format!("add `{key}:` with what one run may spend, at most {most}")));
+                let problem = format!(
+                    "there is no `{key}`, and the budget of a {period} has one: a run reserves what it may spend at most"
+                );
+                return Err(at
+                    .wrong(&problem)
+                    .hint(format!("add `{key}:` with what one run may spend, at most {most}")));
             }
             Some((own, value)) if value > most_value => {
                 let problem = format!("{own} is more than the budget of a {period}, {most}: no run would ever start");
