@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck,
-    NewPullRequest, UserAccess,
+    NewPullRequest, StoredLedger, UserAccess,
 };
 
 /// Keeps every write.
@@ -367,6 +367,18 @@ impl Forge for Dry {
         async move {
             self.lines().push(json!({"would": "delete-deploy-key", "id": id}));
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn ledger(&self) -> BoxFuture<'_, Result<Option<StoredLedger>, ForgeError>> {
+        self.inner.ledger()
+    }
+
+    fn store_ledger<'a>(&'a self, text: &'a str, _: Option<&'a str>) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "store-ledger", "text": text}));
+            Ok(true)
         }
         .boxed()
     }

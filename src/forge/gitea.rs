@@ -16,13 +16,14 @@ use super::assets::Assets;
 use super::concerned::Concerned;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
+use super::ledger::Ledger;
 use super::wire::{
     WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStatus, WireTimelineEntry, WireUser,
     WireUserAccess,
 };
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
-    NewCheck, NewPullRequest, Operation, UserAccess, is_below, logs,
+    NewCheck, NewPullRequest, Operation, StoredLedger, UserAccess, is_below, logs,
 };
 
 /// How it is talked to.
@@ -55,6 +56,8 @@ const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "
 const WRITE_ISSUE: Operation = Operation { what: "write the issue", needs: "write:issue" };
 const CLOSE_PULL: Operation = Operation { what: "close the pull request", needs: "write:repository" };
 const WRITE_STATUS: Operation = Operation { what: "set the commit status", needs: "write:repository" };
+/// To read the budget's ledger, and to store it.
+const NEEDS_LEDGER: (&str, &str) = ("read:repository", "write:repository");
 const NEEDS_KEYS: &str = "write:repository of an administrator of the repository";
 const READ_LOGS: Operation =
     Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
@@ -80,6 +83,10 @@ impl Gitea {
 
     fn concerned(&self) -> Concerned<'_> {
         Concerned { http: &self.http, kind: ForgeKind::Gitea, path: self.path(&[]), needs: NEEDS_CONCERNED }
+    }
+
+    fn budget(&self) -> Ledger<'_> {
+        Ledger { http: &self.http, kind: ForgeKind::Gitea, path: self.path(&[]), needs: NEEDS_LEDGER }
     }
 
     fn keys(&self) -> DeployKeys<'_> {
@@ -536,6 +543,14 @@ impl Forge for Gitea {
 
     fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
         self.keys().delete(id).boxed()
+    }
+
+    fn ledger(&self) -> BoxFuture<'_, Result<Option<StoredLedger>, ForgeError>> {
+        async move { self.budget().read().await }.boxed()
+    }
+
+    fn store_ledger<'a>(&'a self, text: &'a str, over: Option<&'a str>) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move { self.budget().store(text, over).await }.boxed()
     }
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {

@@ -22,13 +22,14 @@ use super::assets::Assets;
 use super::concerned::Concerned;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
+use super::ledger::Ledger;
 use super::wire::{
     WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUpload,
     WireUser, WireUserAccess,
 };
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
-    NewCheck, NewPullRequest, Operation, UserAccess, graphql, is_below, logs,
+    NewCheck, NewPullRequest, Operation, StoredLedger, UserAccess, graphql, is_below, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -86,6 +87,8 @@ const UPLOAD_FINDINGS: Operation = Operation {
 };
 const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
+/// To read the budget's ledger, and to store it.
+const NEEDS_LEDGER: (&str, &str) = ("`permissions: contents: read`", "`permissions: contents: write`");
 const NEEDS_KEYS: &str = "a user's or an App's token with \"Administration: write\": no job's own token has it";
 
 /// One repository on GitHub.
@@ -109,6 +112,10 @@ impl Github {
 
     fn concerned(&self) -> Concerned<'_> {
         Concerned { http: &self.http, kind: ForgeKind::Github, path: self.path(&[]), needs: NEEDS_CONCERNED }
+    }
+
+    fn budget(&self) -> Ledger<'_> {
+        Ledger { http: &self.http, kind: ForgeKind::Github, path: self.path(&[]), needs: NEEDS_LEDGER }
     }
 
     fn keys(&self) -> DeployKeys<'_> {
@@ -596,6 +603,14 @@ impl Forge for Github {
 
     fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
         self.keys().delete(id).boxed()
+    }
+
+    fn ledger(&self) -> BoxFuture<'_, Result<Option<StoredLedger>, ForgeError>> {
+        async move { self.budget().read().await }.boxed()
+    }
+
+    fn store_ledger<'a>(&'a self, text: &'a str, over: Option<&'a str>) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move { self.budget().store(text, over).await }.boxed()
     }
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {

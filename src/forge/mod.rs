@@ -2,7 +2,7 @@
 //!
 //! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
 //! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
-//! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `assets` (what people attach), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
+//! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `ledger` (of the repository's budget), `assets` (what people attach), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
 
@@ -18,6 +18,7 @@ mod gitea;
 mod github;
 mod graphql;
 mod http;
+mod ledger;
 mod logs;
 pub(crate) mod settings;
 pub(crate) mod tls;
@@ -41,6 +42,7 @@ pub(crate) use assets::{Asset, AssetError};
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token, token_variables};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
+pub(crate) use ledger::ledger_ref;
 
 /// More issues than this many pages are looked through no further.
 const MAX_ISSUE_PAGES: usize = 20;
@@ -183,6 +185,17 @@ pub(crate) struct ForgeCheck {
     pub(crate) summary: String,
 }
 
+/// The ledger of a repository's budget, as the forge has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredLedger {
+    /// None of one that is too large for the forge to give.
+    pub(crate) bytes: Vec<u8>,
+    /// In bytes, as the forge says.
+    pub(crate) size: u64,
+    /// What a new one has to be stored over.
+    pub(crate) version: String,
+}
+
 /// What the runner wants of a forge. Every call is about the job's repository.
 pub(crate) trait Forge: Send + Sync {
     fn kind(&self) -> ForgeKind;
@@ -298,6 +311,10 @@ pub(crate) trait Forge: Send + Sync {
     ) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Removes a deploy key. 404 is also the answer to a token that may not.
     fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
+    /// The ledger of the repository's budget; none: nobody has stored one.
+    fn ledger(&self) -> BoxFuture<'_, Result<Option<StoredLedger>, ForgeError>>;
+    /// Stores the ledger over the version that was read; none: there was none. False: another is there by now.
+    fn store_ledger<'a>(&'a self, text: &'a str, over: Option<&'a str>) -> BoxFuture<'a, Result<bool, ForgeError>>;
     /// Whose token this is; none where the forge does not say.
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
     /// What would have been written, for a dry run's record; JSON lines.

@@ -19,7 +19,7 @@ use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::{RunContext, RunProgress, canary, case, deploy_key, keep, outcome, outputs};
+use super::{RunContext, RunProgress, budget, canary, case, deploy_key, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{BranchPush, Case, Events, Phase, RunEvent, Suite};
@@ -53,8 +53,9 @@ impl<'r> Collected<'r> {
             Some(bottle) => take_down(&claimed, bottle, &mut progress, ended).await,
             None => ended,
         };
-        // The bottle is gone, and with it the private half.
-        let removed = deploy_key::remove(&claimed).await;
+        // The bottle is gone, and with it the private half; and nothing more is spent.
+        let settling = budget::settle(claimed.context(), claimed.record().dir(), &mut progress);
+        let (removed, ()) = tokio::join!(deploy_key::remove(&claimed), settling);
         if let (Err(_), Err(left)) = (&ended, &removed) {
             claimed.context().events.warn(left.to_string());
         }

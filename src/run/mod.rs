@@ -3,7 +3,7 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `credentials` (new ones, to the doors), `deploy_key` (of this run alone), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
+//! `credentials` (new ones, to the doors), `deploy_key` (of this run alone), `budget` (of the repository, in a period), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
 //! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `artifacts` (that the manifest takes), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `undo` (a branch, put back), `session` (of an earlier run), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
@@ -11,6 +11,9 @@
 //! torn down. How a backend, a forge or the agent works does not belong here.
 
 mod artifacts;
+mod budget;
+#[cfg(test)]
+mod budget_tests;
 mod cache;
 mod canary;
 mod canary_push;
@@ -130,6 +133,10 @@ struct RunProgress {
     repairs: u32,
     /// The verify commands have found nothing, in the end.
     is_verified: bool,
+    /// What the run has of the repository's budget.
+    reservation: Option<budget::BudgetReservation>,
+    /// The agent was started, if only to fail.
+    may_have_spent: bool,
     /// The failures that do not end the run at once.
     failures: Vec<(Code, String)>,
 }
@@ -194,6 +201,9 @@ pub(crate) async fn run(mut inputs: RunInputs, events: &Events, cancel: &Cancel)
 /// From the first container to the last: nothing of the bottle is left when this returns.
 async fn to_collected(claimed: Claimed<'_>, heard: UnboundedReceiver<NewComment>) -> Collected<'_> {
     let mut progress = RunProgress::default();
+    if let Err(failure) = budget::reserve(claimed.context(), &mut progress).await {
+        return Collected::collect(claimed, None, progress, Err(failure)).await;
+    }
     let bottle = match launched::prepare(&claimed).await {
         Ok(bottle) => bottle,
         Err(failure) => return Collected::collect(claimed, None, progress, Err(failure)).await,

@@ -81,6 +81,7 @@ impl<'r> Worked<'r> {
     /// Has the agent work once: from its beginning, or on in its session with what it is told.
     async fn attempt(&mut self, told: Told<'_>) -> Result<(), Failure> {
         let Some(WorkingAgent { session, follower }) = &mut self.agent else { return Ok(()) };
+        self.run.progress.may_have_spent = true;
         let outcome = match told {
             Told::Prompt => follower.beside(session.begin()).await?,
             Told::In(earlier, told) => follower.beside(session.begin_in(earlier, told)).await?,

@@ -5,7 +5,7 @@
 //! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `context` (what is gathered beyond the event), `facts` (what the runner looked
 //! up), `compare` (what a change of a manifest allows), `explain/` (which rule decides, and where it stands), `policy_test/` (cases that a project's rules are held against), `suggest/` (rules that would have let pass what runs were refused), `approval` (whether a comment decides a proposal), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
 //! `name` (checked names), `tokens` (a secret in a text), `registry/` (where package managers fetch from),
-//! `starter/` (a first manifest for a repository), `moment` (times as forges write them).
+//! `starter/` (a first manifest for a repository), `moment` (times as forges write them), `period_ledger` (what all runs of a repository have spent in a period).
 //!
 //! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
 //! secret value, only where each comes from. What acts on the plan is not here.
@@ -19,6 +19,7 @@ pub mod facts;
 pub mod manifest;
 pub mod moment;
 pub mod name;
+pub mod period_ledger;
 pub mod plan;
 pub mod policy_test;
 pub mod registry;

@@ -2,17 +2,37 @@
 
 use std::fmt;
 
-use time::OffsetDateTime;
+use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime};
 
 /// A moment, in seconds since 1970 in UTC; fractions of a second are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Moment(i64);
+
+impl TryFrom<String> for Moment {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::parse(&text).ok_or("not a time of RFC 3339")
+    }
+}
+
+impl From<Moment> for String {
+    fn from(moment: Moment) -> Self {
+        moment.to_string()
+    }
+}
 
 impl Moment {
     /// Reads RFC 3339, such as `2026-11-20T10:00:00Z` or `2026-11-20T11:00:00.5+01:00`; none where it is anything else.
     pub fn parse(text: &str) -> Option<Self> {
         OffsetDateTime::parse(text, &Rfc3339).ok().map(|time| Self(time.unix_timestamp()))
+    }
+
+    /// The day in UTC; none: so far away that no calendar has it.
+    pub(crate) fn date(self) -> Option<Date> {
+        OffsetDateTime::from_unix_timestamp(self.0).ok().map(OffsetDateTime::date)
     }
 
     /// This many seconds later.

@@ -6,6 +6,7 @@ mod asks;
 mod attachments;
 mod base;
 mod branch;
+mod budget;
 mod company;
 mod deploy_key;
 mod events;

@@ -16,7 +16,7 @@ pub(super) fn api(job: &Job) -> Server {
 }
 
 /// The manifest of a job whose model is the stand-in.
-pub(super) fn live_manifest(job: &Job, api: &Server) -> String {
+pub(crate) fn live_manifest(job: &Job, api: &Server) -> String {
     let (port, address) = (&api.port, &job.upstream.address);
     manifest(&job.upstream)
         .replace(

@@ -9,7 +9,7 @@ mod artifacts;
 pub(crate) mod bad_world;
 mod canary;
 mod deaths;
-mod live;
+pub(crate) mod live;
 mod main_job;
 mod mend;
 mod part;

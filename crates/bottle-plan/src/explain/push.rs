@@ -166,7 +166,11 @@ impl Explainer {
                 told.change.push(format!("set {} to true, and add {:?} to {}", tags.path, asked.name, list.path));
                 told.rule = Some(tags);
             }
-            RefRefusal::Malformed | RefRefusal::LikeAnObject | RefRefusal::Namespace(_) | RefRefusal::Deletion => {
+            RefRefusal::Malformed
+            | RefRefusal::LikeAnObject
+            | RefRefusal::Namespace(_)
+            | RefRefusal::Ledger
+            | RefRefusal::Deletion => {
                 told.change.push("nothing in a manifest".to_owned());
             }
         }

@@ -1,5 +1,6 @@
 //! What no single value of a manifest can show: names that must be there, keys that need or exclude each other.
 
+mod budget;
 mod cache;
 mod git;
 mod model;
@@ -102,6 +103,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
             .wrong("there are several bottles and no agent that says which")
             .hint(format!("add `agents: {{ default: {{ bottle: {} }} }}`", names[0])));
     }
+    budget::check(manifest, &top)?;
     check_triggers(manifest, &top.key("triggers"))
 }
 

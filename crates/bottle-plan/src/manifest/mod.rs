@@ -5,6 +5,7 @@
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
 mod attachments;
+mod budget;
 mod cache;
 mod check;
 mod commits;
@@ -52,6 +53,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use attachments::AttachmentRules;
+pub use budget::{BudgetEntry, Period};
 pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
 pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
@@ -125,6 +127,9 @@ pub struct Manifest {
     /// The company's proxy through which the doors reach everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyEntry>,
+    /// What all runs of the repository together may spend on the model in a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetEntry>,
 }
 
 /// A box, and its doors.

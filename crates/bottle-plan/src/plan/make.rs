@@ -189,6 +189,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         prompt,
         session,
         limits: agent.limits,
+        budget: manifest.budget,
         setup,
         services,
         verify,

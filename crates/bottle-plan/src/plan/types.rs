@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::TokenExchange;
 use super::verify::VerifyPlan;
 use crate::facts::ForgeKind;
-use crate::manifest::{AgentLimits, Hooks, Provider, PullRequestRules, Resources, RuleOrigins, Who};
+use crate::manifest::{AgentLimits, BudgetEntry, Hooks, Provider, PullRequestRules, Resources, RuleOrigins, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -130,6 +130,9 @@ pub struct BottlePlan {
     pub command: Vec<String>,
     /// When to stop it.
     pub limits: AgentLimits,
+    /// What all runs of the repository together may spend in a period; of it the run reserves its limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetEntry>,
     /// What is run in the guest before the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupPlan>,

@@ -425,6 +425,13 @@ fn limits(out: &mut Page, plan: &BottlePlan) {
     .collect();
     let line = all.join(", ");
     out.entry("limits", if all.is_empty() { "none" } else { &line });
+    if let Some(budget) = &plan.budget {
+        let period = budget.period.as_str();
+        out.entry(
+            "budget",
+            &format!("{} a {period} of all runs; each reserves its limits before it starts", budget.amounts()),
+        );
+    }
 }
 
 /// The names' column.

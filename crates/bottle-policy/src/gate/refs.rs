@@ -5,6 +5,9 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 
 use super::{GateError, PushRules};
 
+/// The branch in which the runner keeps the ledger of a repository's budget, at a forge whose API writes no other refs.
+pub const LEDGER_BRANCH: &str = "claude-bottle/budget";
+
 /// A glob over names with slashes: `*` stays within one part, `**` crosses them.
 pub(crate) fn glob(text: &str, fold_case: bool) -> Result<GlobMatcher, GateError> {
     parsed(text, fold_case)
@@ -47,6 +50,9 @@ pub enum RefRefusal {
     /// Notes, replace refs and all that is neither branch nor tag.
     #[error("only branches{} can be pushed", if *.0 { " and tags" } else { "" })]
     Namespace(bool),
+    /// The runner's own, whatever a glob says.
+    #[error("the runner keeps the repository's budget there, and nobody else writes to it; choose another name")]
+    Ledger,
     /// A tag, where they are off.
     #[error("tags can't be pushed here; push the branch alone")]
     Tag,
@@ -69,6 +75,11 @@ impl RefRules {
         })
     }
 
+    /// Whether a glob of `push.refs` takes in the ref of this full name; one that is no glob takes in none.
+    pub fn covers(refs: &str, name: &str) -> bool {
+        glob(refs, false).is_ok_and(|glob| glob.is_match(name))
+    }
+
     /// Gives the ref of this full name, if it may be created or updated.
     pub fn judge(&self, name: &str) -> Result<RefName, RefRefusal> {
         self.judge_update(name, false).map(|allowed| allowed.name)
@@ -86,6 +97,9 @@ impl RefRules {
             return Err(RefRefusal::LikeAnObject);
         }
         let is_tag = name.starts_with("refs/tags/");
+        if !is_tag && is_ledger(short) {
+            return Err(RefRefusal::Ledger);
+        }
         if is_tag && !self.tags {
             return Err(RefRefusal::Tag);
         }
@@ -117,6 +131,13 @@ fn well_formed(short: &str) -> bool {
         && short.split('/').all(|part| {
             !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && !part.ends_with(".lock")
         })
+}
+
+/// Whether a branch is the ledger's, or one beside which git could not have it. A server's file system may not tell case apart.
+pub fn is_ledger(short: &str) -> bool {
+    let short = short.to_ascii_lowercase();
+    let is_above = |upper: &str, lower: &str| lower.strip_prefix(upper).is_some_and(|rest| rest.starts_with('/'));
+    short == LEDGER_BRANCH || is_above(&short, LEDGER_BRANCH) || is_above(LEDGER_BRANCH, &short)
 }
 
 fn like_an_object(text: &str) -> bool {
@@ -180,6 +201,24 @@ mod tests {
             assert!(rules(false).judge(name).is_err(), "{name}");
         }
         assert_eq!(rules(true).judge(&format!("refs/tags/{id}")), Err(RefRefusal::LikeAnObject));
+    }
+
+    #[test]
+    fn the_ledger_is_out_of_reach_whatever_the_globs_say() {
+        let refs = vec!["refs/heads/**".to_owned(), "refs/tags/**".to_owned()];
+        let rules = RefRules::new(&PushRules { refs, tags: true, ..PushRules::default() }).expect("globs");
+        for name in
+            ["claude-bottle/budget", "claude-bottle", "claude-bottle/budget/x", "Claude-Bottle/BUDGET", "CLAUDE-BOTTLE"]
+        {
+            let name = format!("refs/heads/{name}");
+            assert_eq!(rules.judge_update(&name, false), Err(RefRefusal::Ledger), "{name}");
+            assert_eq!(rules.judge_update(&name, true), Err(RefRefusal::Ledger), "{name}");
+        }
+        for name in
+            ["heads/claude-bottle/budgets", "heads/claude-bottle/x", "heads/claude-bottle-x", "tags/claude-bottle"]
+        {
+            assert!(rules.judge(&format!("refs/{name}")).is_ok(), "{name}");
+        }
     }
 
     #[test]
