@@ -99,7 +99,11 @@ impl Check<'_> {
         let code = ended.map(|outcome| outcome.code);
         // Of some of these nothing was started, such as for a pull request that was closed while the run waited.
         let unlaunched = [Code::Input, Code::Refused, Code::Machine, Code::Interrupted, Code::Terminated];
-        let launched = code.is_none_or(|code| !unlaunched.contains(&code));
+        // Too little was left of the repository's budget, where the limit is none of the run's own.
+        let got_no_reservation = ended.is_some_and(|outcome| {
+            outcome.code == Code::Limit && outcome.session_id.is_none() && outcome.turns.is_none()
+        }) && plan.as_ref().is_some_and(|plan| plan.budget.is_some());
+        let launched = !got_no_reservation && code.is_none_or(|code| !unlaunched.contains(&code));
         for file in ALWAYS.iter().chain(LAUNCHED.iter().filter(|_| launched)) {
             if !self.dir.join(file).is_file() {
                 self.problem(file, "is missing");

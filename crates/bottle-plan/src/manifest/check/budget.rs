@@ -17,8 +17,13 @@ pub(super) fn check(manifest: &Manifest, top: &At) -> Checked {
     if manifest.agents.is_empty() {
         let problem =
             format!("the agent `{DEFAULT_AGENT}` has no limits, of which a run reserves what it may spend at most");
-        let hint =
-            format!("add `agents: {{ {DEFAULT_AGENT}: {{ limits: {{ … }} }} }}`, with a limit for each amount here");
+        let keys = [
+            budget.cost_usd.map(|cost| format!("cost_usd: {cost}")),
+            budget.tokens.map(|tokens| format!("tokens: {tokens}")),
+            budget.requests.map(|requests| format!("requests: {requests}")),
+        ];
+        let keys: Vec<String> = keys.into_iter().flatten().collect();
+        let hint = format!("add `agents: {{ {DEFAULT_AGENT}: {{ limits: {{ {} }} }} }}`, or less", keys.join(", "));
         return Err(at.wrong(&problem).hint(hint));
     }
     for (name, agent) in &manifest.agents {
