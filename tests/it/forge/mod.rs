@@ -12,6 +12,7 @@ mod events;
 mod extends;
 mod files;
 mod mend;
+mod oldest;
 mod orders;
 mod outputs;
 mod workflows;
