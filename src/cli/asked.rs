@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use bottle_plan::event::{self, Asked, Unclear};
-use bottle_plan::facts::HostFacts;
+use bottle_plan::facts::{Ci, HostFacts};
 use bottle_plan::manifest::{Manifest, Triggers};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
 use super::task::{JobForge, PlanResult};
 use super::task_args::TaskArgs;
 use crate::exit::{Code, Failure};
-use crate::forge;
+use crate::forge::{self, Forge};
 use crate::host::Environment;
 use crate::permission::{Denial, EventActor, may_ask};
 
@@ -35,12 +35,7 @@ pub(super) async fn issue(
     environment: &Environment,
     forge: &JobForge,
 ) -> Result<Asked, Failure> {
-    let Some(ci) = &facts.ci else {
-        return Err(Failure::input("--issue is for a job of a forge, and this is none")
-            .hint("give --event FILE with the issue's payload, or --task TEXT"));
-    };
-    let no_forge = || Failure::input("--issue needs the forge");
-    let forge = forge.as_ref().map_err(Clone::clone)?.as_ref().ok_or_else(no_forge)?;
+    let (ci, forge) = job_forge("--issue", facts, forge)?;
     let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
     let issue = forge.issue(number).await.map_err(failed)?;
     if issue.is_pull_request {
@@ -53,16 +48,56 @@ pub(super) async fn issue(
         source: Source::Issue(Thread { number, title: issue.title, body: issue.body, author: None, url: issue.url }),
         asked_by: asker.map(|asker| Actor { login: asker.login, id: asker.id, association: None }),
         asked_at: Some(facts.started_at.clone()),
-        repository: Some(Repository {
-            full_name: ci.repository.clone(),
-            clone_url: format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository),
-            default_branch: match &ci.base {
-                Some(base) => base.clone(),
-                None => forge.default_branch().await.map_err(failed)?,
-            },
-        }),
+        repository: Some(repository(ci, forge).await?),
         ..Task::text("")
     })))
+}
+
+/// The job and its forge, for an option that is about an issue there.
+pub(super) fn job_forge<'a>(
+    option: &str,
+    facts: &'a HostFacts,
+    forge: &'a JobForge,
+) -> Result<(&'a Ci, &'a dyn Forge), Failure> {
+    let Some(ci) = &facts.ci else {
+        return Err(Failure::input(format_args!("{option} is for a job of a forge, and this is none"))
+            .hint("give --event FILE with the issue's payload, or --task TEXT"));
+    };
+    let no_forge = || Failure::input(format_args!("{option} needs the forge"));
+    let forge = forge.as_ref().map_err(Clone::clone)?.as_ref().ok_or_else(no_forge)?;
+    Ok((ci, forge.as_ref()))
+}
+
+/// The job's repository.
+pub(super) async fn repository(ci: &Ci, forge: &dyn Forge) -> Result<Repository, Failure> {
+    Ok(Repository {
+        full_name: ci.repository.clone(),
+        clone_url: format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository),
+        default_branch: match &ci.base {
+            Some(base) => base.clone(),
+            None => forge.default_branch().await.map_err(|error| Failure::machine(&error).hint(error.hint()))?,
+        },
+    })
+}
+
+/// Refuses a job that somebody set off who may not have a task done. A schedule is set off by nobody.
+pub(super) async fn check_sender(
+    triggers: &Triggers,
+    environment: &Environment,
+    forge: &dyn Forge,
+) -> Result<(), Failure> {
+    if is_scheduled(environment) {
+        return Ok(());
+    }
+    let payload = payload(&TaskArgs::default(), environment);
+    let asker =
+        sender(&payload).ok_or_else(|| cannot_check("who asked can't be checked: the event names no sender"))?;
+    may_ask(forge, &triggers.who, &asker, None).await.map_err(Denial::into_failure)
+}
+
+fn cannot_check(why: &str) -> Failure {
+    Failure::new(Code::Refused, why)
+        .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
 }
 
 /// True in a job that the clock started.
@@ -91,19 +126,15 @@ pub(super) async fn check_who_asked(
     environment: &Environment,
     forge: &JobForge,
 ) -> Result<(), Failure> {
-    let refused = |why: &str| {
-        Failure::new(Code::Refused, why)
-            .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
-    };
     let asker = match &task.asked_by {
         Some(actor) => EventActor { login: actor.login.clone(), id: actor.id },
         // Nobody asks for a schedule but the base branch, where the workflow is.
         None if is_scheduled(environment) && args.event.is_none() => return Ok(()),
-        None => sender(payload).ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,
+        None => sender(payload).ok_or_else(|| cannot_check("who asked can't be checked: the event names no sender"))?,
     };
     let forge = match forge {
         Ok(Some(forge)) => forge,
-        Ok(None) => return Err(refused("who asked can't be checked: this is no job of a forge")),
+        Ok(None) => return Err(cannot_check("who asked can't be checked: this is no job of a forge")),
         Err(failure) if failure.by_stranger => return Err(failure.clone()),
         Err(failure) => {
             let hint = failure.hint.clone().unwrap_or_default();

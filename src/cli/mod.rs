@@ -13,6 +13,7 @@ mod forge_token;
 mod init;
 mod installation;
 mod logs;
+mod oldest;
 mod order;
 #[cfg(test)]
 mod pages;

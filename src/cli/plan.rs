@@ -1,5 +1,6 @@
 //! `bottle-runner plan`: what a run would do, printed; or what a change of the manifest allows.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub(crate) struct PlanArgs {
     dry_run: bool,
     /// Make no plan: print what the manifest of this directory, committed or not, allows beyond that of BASE, a revision of git or a
     /// file, and what it no longer allows.
-    #[arg(long, value_name = "BASE", conflicts_with_all = ["event", "task", "issue", "dry_run"])]
+    #[arg(long, value_name = "BASE", conflicts_with_all = ["event", "task", "issue", "oldest_issue", "dry_run"])]
     diff: Option<String>,
 }
 
@@ -47,7 +48,7 @@ pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Fail
     if let Some(base) = &args.diff {
         return difference(base, &args, context).await;
     }
-    match task::plan(&args.task, args.dry_run, context).await? {
+    match task::plan(&args.task, args.dry_run, &BTreeSet::new(), context).await? {
         PlanResult::Done(what) => print(&what),
         PlanResult::Nothing(why) => print(&format!("nothing to do: {why}")),
         PlanResult::Unclear(unclear, _) => print(&format!("nothing to do: {unclear}")),

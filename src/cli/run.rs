@@ -1,5 +1,6 @@
 //! `bottle-runner run`: the whole run, and what is said at its end.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::forge_token::ForgeToken;
 use super::task::{self, PlanResult, PlannedRun};
 use super::task_args::TaskArgs;
-use super::{Context, print, resume};
+use super::{Context, oldest, print, resume};
 use crate::cancel::Cancel;
 use crate::exchange;
 use crate::exit::{Code, Failure};
@@ -22,6 +23,9 @@ use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, RunInputs, RunMode, RunResult};
 use crate::secrets::{Exchange, Secrets};
 use crate::workflow_commands::{self, escaped, plain};
+
+/// How often an issue that was chosen is left to another run.
+const MAX_LEFT: usize = 10;
 
 /// Do a task in a bottle, from the event to the pushed branch.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,8 +67,37 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
 
 async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     let cancel = Cancel::listen()?;
-    match task::plan(&args.task, args.dry_run, context).await? {
-        PlanResult::Plan(planned) => start(*planned, &args, context, &cancel, outputs).await,
+    let mut passed = BTreeSet::new();
+    loop {
+        match run_once(&args, &passed, context, &cancel, outputs).await? {
+            RunEnd::Ended(code) => return Ok(code),
+            // Each time another run was quicker; one that is always is left alone.
+            RunEnd::Left { why, .. } if passed.len() >= MAX_LEFT => return nothing(&why, context, outputs),
+            RunEnd::Left { issue, .. } => passed.insert(issue),
+        };
+    }
+}
+
+/// The end of a try to do a task.
+enum RunEnd {
+    Ended(Code),
+    /// Another run took up the issue that was chosen, before this one had it.
+    Left {
+        issue: u64,
+        why: String,
+    },
+}
+
+/// Plans once, and runs what is planned.
+async fn run_once(
+    args: &RunArgs,
+    passed: &BTreeSet<u64>,
+    context: &Context,
+    cancel: &Cancel,
+    outputs: &mut Outputs,
+) -> Result<RunEnd, Failure> {
+    let code = match task::plan(&args.task, args.dry_run, passed, context).await? {
+        PlanResult::Plan(planned) => return start(*planned, args, context, cancel, outputs).await,
         PlanResult::Done(what) => {
             outputs.conclusion = "success";
             print(&if context.in_actions() { plain(&what) } else { what })
@@ -78,7 +111,8 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
             }
             nothing(&unclear.to_string(), context, outputs)
         }
-    }
+    };
+    code.map(RunEnd::Ended)
 }
 
 /// Runs what is planned.
@@ -88,14 +122,14 @@ async fn start(
     context: &Context,
     cancel: &Cancel,
     outputs: &mut Outputs,
-) -> Result<Code, Failure> {
-    let (plan, planning) = (planned.plan, planned.planning);
+) -> Result<RunEnd, Failure> {
+    let (plan, planning, chosen) = (planned.plan, planned.planning, planned.chosen);
     let forge = planned.forge?.map(|forge| match plan.dry_run {
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,
     });
     let Some(mode) = mode(&plan)? else {
-        return nothing("the run record has no work that was accepted", context, outputs);
+        return nothing("the run record has no work that was accepted", context, outputs).map(RunEnd::Ended);
     };
     // From here on it takes credentials anew, and ends nothing.
     let hangups = signal(SignalKind::hangup())
@@ -121,14 +155,30 @@ async fn start(
     let (cache_dir, session_dir) = (context.environment.setup_cache(), context.environment.sessions());
     let fresh = secrets.clone();
     let traceparent = context.environment.traceparent();
-    let inputs =
-        RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge, traceparent };
+    let is_choice = chosen.is_some();
+    let inputs = RunInputs {
+        plan,
+        planning,
+        manifest,
+        guest_inputs,
+        secrets,
+        mode,
+        cache_dir,
+        session_dir,
+        forge,
+        is_choice,
+        traceparent,
+    };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},
     };
     let outcome = match ended {
-        Ok(RunResult::TakenUp(why)) => return nothing(&why, context, outputs),
+        Ok(RunResult::TakenUp(why)) => {
+            let Some(issue) = chosen else { return nothing(&why, context, outputs).map(RunEnd::Ended) };
+            events.note(oldest::left(issue, &why));
+            return Ok(RunEnd::Left { issue, why });
+        }
         Ok(RunResult::Ended(outcome)) => outcome,
         Err(failure) => {
             outputs.record = Some(dir);
@@ -142,7 +192,7 @@ async fn start(
         outputs.answer = answer(Path::new(&dir))?;
     }
     outputs.outcome = Some(outcome);
-    Ok(code)
+    Ok(RunEnd::Ended(code))
 }
 
 /// The agent's answer and its file, if there is one.

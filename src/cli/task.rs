@@ -1,6 +1,6 @@
 //! From what was typed to a plan: the rules of the base branch, what is asked for and by whom, the facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use bottle_policy::outputs::AnswerSchema;
 use bottle_types::address::without_userinfo;
 
 use super::task_args::TaskArgs;
-use super::{Context, asked, extends, facts, order, resume, rules};
+use super::{Context, asked, extends, facts, oldest, order, resume, rules};
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Forge};
 use crate::host::{self, Base, Checkout};
@@ -33,6 +33,8 @@ pub(crate) struct PlannedRun {
     /// The manifest's text, with its policies.
     pub(crate) manifest: ManifestSource,
     pub(crate) forge: JobForge,
+    /// The issue that was chosen for `--oldest-issue`.
+    pub(crate) chosen: Option<u64>,
 }
 
 /// A plan, or a reason why there is nothing to do.
@@ -45,8 +47,13 @@ pub(crate) enum PlanResult {
     Unclear(Box<Unclear>, Arc<dyn Forge>),
 }
 
-/// Makes the plan.
-pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> Result<PlanResult, Failure> {
+/// Makes the plan. The issues in `passed` are not chosen.
+pub(crate) async fn plan(
+    args: &TaskArgs,
+    dry_run: bool,
+    passed: &BTreeSet<u64>,
+    context: &Context,
+) -> Result<PlanResult, Failure> {
     let environment = &context.environment;
     let checkout = checkout(args).await?;
     let mut ci = facts::ci(environment).await?;
@@ -81,7 +88,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         base_texts(base.as_ref(), manifest.agents.values().filter_map(|agent| agent.settings.as_deref())).await;
     let workflows = manifest.bottles.values().filter_map(|bottle| bottle.setup.as_ref()?.from.as_deref());
     facts.setup_workflows = base_texts(base.as_ref(), workflows).await;
-    let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
+    let mut choice = Chosen { passed, number: None, notes: vec![] };
+    let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge, &mut choice).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),
     };
@@ -91,7 +99,17 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     if planning.facts.ci.is_none() && args.manifest.is_none() {
         plan.notes.extend(rules::edited(&source, planning.base.as_ref(), &directory(args)));
     }
-    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: source, forge })))
+    plan.notes.extend(choice.notes);
+    let chosen = choice.number;
+    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: source, forge, chosen })))
+}
+
+/// What comes of `--oldest-issue`.
+struct Chosen<'a> {
+    /// Issues that other runs have taken up meanwhile.
+    passed: &'a BTreeSet<u64>,
+    number: Option<u64>,
+    notes: Vec<String>,
 }
 
 /// The base branch's lock files, where a setup has a cache whose key they are part of.
@@ -160,9 +178,19 @@ async fn task(
     resumed: Option<&resume::EarlierRun>,
     context: &Context,
     forge: &JobForge,
+    choice: &mut Chosen<'_>,
 ) -> Result<Result<Task, PlanResult>, Failure> {
     let environment = &context.environment;
     let payload = asked::payload(args, environment);
+    if let Some(label) = &args.oldest_issue {
+        return match oldest::choose(label, manifest, facts, environment, forge, choice.passed).await? {
+            Ok(found) => {
+                (choice.number, choice.notes) = (Some(found.number), found.notes);
+                Ok(Ok(found.task))
+            }
+            Err(why) => nothing(&why),
+        };
+    }
     let mut asked = match (args.issue, resumed) {
         (Some(number), _) => asked::issue(number, facts, environment, forge).await?,
         (None, Some(resumed)) if facts.ci.is_none() && args.names_no_task() => {

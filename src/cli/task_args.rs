@@ -20,6 +20,9 @@ pub(crate) struct TaskArgs {
     /// In a job: do this issue, as the forge has it now.
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "event"])]
     pub(crate) issue: Option<u64>,
+    /// In a job: do the oldest open issue with this label that no run has taken up. Who gave the label asks.
+    #[arg(long, value_name = "LABEL", conflicts_with_all = ["task", "event", "issue", "publish"])]
+    pub(crate) oldest_issue: Option<String>,
     /// The agent of the manifest that does the task.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
@@ -65,7 +68,7 @@ impl TaskArgs {
 
     /// True if no option names the task.
     pub(crate) fn names_no_task(&self) -> bool {
-        self.event.is_none() && self.task.is_none() && self.issue.is_none()
+        self.event.is_none() && self.task.is_none() && self.issue.is_none() && self.oldest_issue.is_none()
     }
 }
 

@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{
-    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck,
-    NewPullRequest, StoredLedger, UserAccess,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue,
+    LabelledIssue, NewCheck, NewPullRequest, OldestIssues, StoredLedger, UserAccess,
 };
 
 /// Keeps every write.
@@ -83,6 +83,14 @@ impl Forge for Dry {
 
     fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>> {
         self.inner.issues_since(since)
+    }
+
+    fn oldest_issues<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<OldestIssues, ForgeError>> {
+        self.inner.oldest_issues(label)
+    }
+
+    fn labelled_issue<'a>(&'a self, number: u64, label: &'a str) -> BoxFuture<'a, Result<LabelledIssue, ForgeError>> {
+        self.inner.labelled_issue(number, label)
     }
 
     fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>> {

@@ -22,8 +22,9 @@ use super::wire::{
     WireUserAccess,
 };
 use super::{
-    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
-    NewCheck, NewPullRequest, Operation, StoredLedger, UserAccess, is_below, logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue,
+    MAX_ISSUE_PAGES, NewCheck, NewPullRequest, OldestIssues, Operation, StoredLedger, UserAccess, is_below, labelled,
+    logs,
 };
 
 /// How it is talked to.
@@ -50,6 +51,7 @@ const NEEDS_CONCERNED: &str = "write:issue and write:repository";
 const LABEL: Operation = Operation { what: "add the labels", needs: "write:issue, and the labels to be there" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "write:repository" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "read:issue" };
+const READ_LABELLED: Operation = Operation { what: "look for the oldest issue with the label", needs: "read:issue" };
 const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "read:issue" };
 const READ_TIMELINE: Operation = Operation { what: "look up which label was given", needs: "read:issue" };
 const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "write:issue" };
@@ -91,6 +93,32 @@ impl Gitea {
 
     fn keys(&self) -> DeployKeys<'_> {
         DeployKeys { http: &self.http, path: self.path(&["keys"]), per_page: PER_PAGE, needs: NEEDS_KEYS }
+    }
+
+    /// What happened to an issue or a pull request since, oldest first; none where that is more than is read.
+    async fn timeline(
+        &self,
+        operation: Operation,
+        number: u64,
+        since: Option<&str>,
+    ) -> Result<Option<Vec<WireTimelineEntry>>, ForgeError> {
+        let number = number.to_string();
+        let mut entries = vec![];
+        for page in 1..=PAGES {
+            let mut call = ApiCall::get(operation, self.path(&["issues", &number, "timeline"]))
+                .query(PER_PAGE, A_PAGE)
+                .query("page", page);
+            if let Some(since) = since {
+                call = call.query("since", since);
+            }
+            // What the reader may not see is left out of a page: only an empty one is surely the last.
+            let wires: Vec<WireTimelineEntry> = self.http.send::<Option<_>>(call).await?.unwrap_or_default();
+            if wires.is_empty() {
+                return Ok(Some(entries));
+            }
+            entries.extend(wires);
+        }
+        Ok(None)
     }
 
     /// The open pull requests from such a branch of this repository; the search ends with the first page that has one.
@@ -186,6 +214,23 @@ impl Forge for Gitea {
                 issues.extend(wires.into_iter().map(Issue::from).filter(|issue| !issue.is_pull_request));
             }
             Ok(issues)
+        }
+        .boxed()
+    }
+
+    fn oldest_issues<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<OldestIssues, ForgeError>> {
+        let call =
+            || ApiCall::get(READ_LABELLED, self.path(&["issues"])).query("state", "open").query(PER_PAGE, A_PAGE);
+        labelled::oldest_at_gitea(&self.http, call, label).boxed()
+    }
+
+    fn labelled_issue<'a>(&'a self, number: u64, label: &'a str) -> BoxFuture<'a, Result<LabelledIssue, ForgeError>> {
+        async move {
+            let text = number.to_string();
+            // The text before its history: what is changed in between is found in it.
+            let issue = self.http.send(ApiCall::get(READ_LABELLED, self.path(&["issues", &text]))).await?;
+            let timeline = self.timeline(READ_LABELLED, number, None).await?;
+            Ok(labelled::at_gitea(issue, timeline, label))
         }
         .boxed()
     }

@@ -28,8 +28,9 @@ use super::wire::{
     WireUser, WireUserAccess,
 };
 use super::{
-    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
-    NewCheck, NewPullRequest, Operation, StoredLedger, UserAccess, graphql, is_below, logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue,
+    MAX_ISSUE_PAGES, NewCheck, NewPullRequest, OldestIssues, Operation, StoredLedger, UserAccess, graphql, is_below,
+    labelled, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -70,6 +71,8 @@ const NEEDS_CONCERNED: &str =
 const LABEL: Operation = Operation { what: "add the labels", needs: "`permissions: pull-requests: write`" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "`permissions: issues: read`" };
+const READ_LABELLED: Operation =
+    Operation { what: "look for the oldest issue with the label", needs: "`permissions: issues: read`" };
 const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "`permissions: issues: read`" };
 const WRITE_COMMENT: Operation = Operation {
     what: "write the comment",
@@ -215,6 +218,16 @@ impl Forge for Github {
             Ok(issues)
         }
         .boxed()
+    }
+
+    fn oldest_issues<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<OldestIssues, ForgeError>> {
+        let call =
+            || ApiCall::get(READ_LABELLED, self.path(&["issues"])).query("state", "open").query(PER_PAGE, A_PAGE);
+        labelled::oldest_at_github(&self.http, call, label, A_PAGE).boxed()
+    }
+
+    fn labelled_issue<'a>(&'a self, number: u64, label: &'a str) -> BoxFuture<'a, Result<LabelledIssue, ForgeError>> {
+        labelled::at_github(&self.http, READ_LABELLED, (&self.owner, &self.name), number, label).boxed()
     }
 
     fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>> {

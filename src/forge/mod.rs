@@ -1,7 +1,7 @@
 //! The API of each forge, behind one trait.
 //!
 //! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
-//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
+//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `labelled` (issues with a label, and who gave it), `dry` (writes kept, not sent), `detect` (which forge, where,
 //! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `ledger` (of the repository's budget), `assets` (what people attach), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
@@ -18,6 +18,7 @@ mod gitea;
 mod github;
 mod graphql;
 mod http;
+mod labelled;
 mod ledger;
 mod logs;
 pub(crate) mod settings;
@@ -42,6 +43,7 @@ pub(crate) use assets::{Asset, AssetError};
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token, token_variables};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
+pub(crate) use labelled::{LabelledIssue, OldestIssues};
 pub(crate) use ledger::ledger_ref;
 
 /// More issues than this many pages are looked through no further.
@@ -210,6 +212,10 @@ pub(crate) trait Forge: Send + Sync {
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
     /// The issues that were opened or changed since, RFC 3339, or the newest; pull requests are not among them.
     fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>>;
+    /// The open issues with this label, the oldest first; pull requests are not among them.
+    fn oldest_issues<'a>(&'a self, label: &'a str) -> BoxFuture<'a, Result<OldestIssues, ForgeError>>;
+    /// An issue as it is now, with who gave it this label.
+    fn labelled_issue<'a>(&'a self, number: u64, label: &'a str) -> BoxFuture<'a, Result<LabelledIssue, ForgeError>>;
     fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>>;
     /// Gives an issue another title and text.
     fn edit_issue<'a>(&'a self, number: u64, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;

@@ -104,6 +104,18 @@ struct WireLabel {
 }
 
 impl WireTimelineEntry {
+    /// What has happened, in Gitea's word.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Of what was done with a label: its name, whether it was given, by whom, and when.
+    pub(super) fn about_label(self) -> (String, bool, Option<Author>, String) {
+        let name = self.label.map(|label| label.name).unwrap_or_default();
+        let given = self.body.as_deref() == Some("1");
+        (name, given, self.user.map(Author::from), self.created_at.unwrap_or_default())
+    }
+
     /// What was done with a label, if it is about one.
     pub(super) fn label_act(self) -> Option<LabelAct> {
         if self.kind != "label" {
@@ -150,6 +162,28 @@ pub(super) struct WireIssue {
     original_author: Option<String>,
     original_author_id: Option<i64>,
     pull_request: Option<serde_json::Value>,
+    /// GitHub's may be plain names.
+    labels: Option<Vec<serde_json::Value>>,
+    updated_at: Option<String>,
+    /// Gitea: how often the text was changed; older versions don't say.
+    content_version: Option<u64>,
+}
+
+impl WireIssue {
+    /// The names of its labels.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().flatten().filter_map(|label| label["name"].as_str().or_else(|| label.as_str()))
+    }
+
+    /// When something about it was changed last.
+    pub(super) fn updated_at(&self) -> Option<&str> {
+        self.updated_at.as_deref()
+    }
+
+    /// Gitea: whether the text was changed ever, or may have been.
+    pub(super) fn was_edited(&self) -> bool {
+        self.content_version != Some(0)
+    }
 }
 
 /// A commit status.

@@ -114,7 +114,7 @@ impl Leased {
 async fn lease(context: RunContext<'_>) -> Result<Leased, Failure> {
     let RunContext { inputs, plan, events, .. } = context;
     let (Some(forge), Some(thread)) = (&inputs.forge, plan.task.thread()) else { return Ok(Leased::Ours(None)) };
-    let ask = Ask::from_plan(plan);
+    let ask = Ask::from_plan(plan).map(|ask| if inputs.is_choice { ask.chosen() } else { ask });
     let taken_up = if plan.dry_run {
         match &ask {
             Some(ask) => thread::taken_up(forge.as_ref(), thread.number, ask)

@@ -103,6 +103,8 @@ pub(crate) struct RunInputs {
     pub(crate) session_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
+    /// True if the issue was chosen among others: one that another run has taken up is left to it.
+    pub(crate) is_choice: bool,
     /// The span of whoever started the run; none: nobody traces it.
     pub(crate) traceparent: Option<String>,
 }

@@ -1,7 +1,8 @@
 //! What was asked for in a conversation, each once: a command may reach the runner more than once, as by a label and by the mention
 //! in the same issue, or as two kinds of event for one comment.
 //!
-//! A hidden line of our own comment lists what was taken up. The same job's run may do it again: people start jobs again.
+//! A hidden line of our own comment lists what was taken up. The same job's run may do it again: people start jobs again. A run that
+//! chooses its issue leaves alone what any other has taken up.
 
 use bottle_plan::moment::Moment;
 use bottle_plan::plan::BottlePlan;
@@ -26,6 +27,8 @@ pub(crate) struct Ask {
     at: Option<Moment>,
     /// A comment is there once; a label can be given again when the work is done.
     is_comment: bool,
+    /// Chosen among others: what any other run has taken up is left to it, whatever that was asked for.
+    is_choice: bool,
 }
 
 /// The asks that were taken up in a conversation, oldest first.
@@ -53,7 +56,19 @@ impl Ask {
             _ => (format!("thread {agent} {} {}", thread.title, thread.body), false),
         };
         let job: String = plan.ci.as_ref()?.run_id.chars().filter(char::is_ascii_alphanumeric).collect();
-        Some(Self { key: sha256(&parts)[..16].to_owned(), job, at: Moment::parse(asked_at), is_comment })
+        let key = sha256(&parts)[..16].to_owned();
+        Some(Self { key, job, at: Moment::parse(asked_at), is_comment, is_choice: false })
+    }
+
+    /// The same of an issue that this run has chosen.
+    pub(crate) fn chosen(self) -> Self {
+        Self { is_choice: true, ..self }
+    }
+
+    /// The choice of an issue whose label was given at this time, by the run of a workflow with this number.
+    pub(crate) fn choice(run_id: &str, given_at: &str) -> Self {
+        let job = run_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        Self { key: String::new(), job, at: Moment::parse(given_at), is_comment: false, is_choice: true }
     }
 }
 
@@ -90,12 +105,26 @@ impl Asks {
 
     /// Whether another job has taken this up; `live` where the run that wrote the list goes on.
     pub(super) fn have(&self, ask: &Ask, live: bool) -> bool {
+        if ask.is_choice {
+            return self.have_any(ask);
+        }
         self.0.iter().filter(|taken| taken.key == ask.key && taken.job != ask.job).any(|taken| match &taken.ended {
             None => live,
             Some(_) if ask.is_comment => true,
             // Asked for again after the end it is wanted again.
             Some(ended) => Moment::parse(ended).is_some_and(|ended| ask.at.is_some_and(|at| at <= ended)),
         })
+    }
+
+    /// Whether another job has taken up anything since the label was given, or may have. A run that died has taken it up, too.
+    fn have_any(&self, ask: &Ask) -> bool {
+        let was_before = |ended: &String| {
+            let (ended, at) = (Moment::parse(ended), ask.at);
+            ended.is_some_and(|ended| at.is_some_and(|at| ended < at))
+        };
+        let others = |taken: &&TakenAsk| taken.job != ask.job && !taken.ended.as_ref().is_some_and(was_before);
+        // A list of nothing is an older version's, whose run is not known.
+        self.0.is_empty() || self.0.iter().any(|taken| others(&taken))
     }
 
     /// With one more, which is being done. A run that has not said its end is dead, and its ask may be taken up again.
@@ -118,7 +147,7 @@ mod tests {
     const ENDED: &str = "2026-03-02T09:20:00Z";
 
     fn ask(job: &str, at: &str, is_comment: bool) -> Ask {
-        Ask { key: "00112233".to_owned(), job: job.to_owned(), at: Moment::parse(at), is_comment }
+        Ask { key: "00112233".to_owned(), job: job.to_owned(), at: Moment::parse(at), is_comment, is_choice: false }
     }
 
     fn body(line: &str) -> String {
@@ -142,6 +171,26 @@ mod tests {
             assert_eq!(read.have(&ask(job, at, is_comment), live), have, "{name}");
         }
         assert!(!asks.have(&Ask { key: "other".to_owned(), ..ask("78", ENDED, true) }, true));
+    }
+
+    #[test]
+    fn a_choice_is_left_to_whoever_has_taken_up_anything_there() {
+        let first = Ask { key: "other".to_owned(), ..ask("77", "2026-03-02T09:10:00Z", true) };
+        let asks = Asks::default().with(Some(&first));
+        for (name, ended, job, given, have) in [
+            ("at work", None, "78", "2026-03-02T09:10:00Z", true),
+            ("dead, as far as it said", None, "78", "2026-03-02T10:10:00Z", true),
+            ("done", Some(ENDED), "78", "2026-03-02T09:10:00Z", true),
+            ("done in the second in which the label was given", Some(ENDED), "78", ENDED, true),
+            ("the label was given again", Some(ENDED), "78", "2026-03-02T09:20:01Z", false),
+            ("at an unknown time", Some(ENDED), "78", "yesterday", true),
+            ("ended at an unknown time", Some("yesterday"), "78", "2026-03-02T09:20:01Z", true),
+            ("the same job once more", Some(ENDED), "77", "2026-03-02T09:10:00Z", false),
+        ] {
+            let read = Asks::read(&body(&asks.line(ended)));
+            assert_eq!(read.have(&Ask::choice(job, given), ended.is_none()), have, "{name}");
+        }
+        assert!(Asks::default().have(&Ask::choice("78", ENDED), false), "a run that lists nothing");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::forge::testing::*;
 use crate::report::{Phase, RunEvent};
 use crate::thread::lease::{LeaseTimes, holder, take_within};
 use crate::thread::status_comment::{KeeperConfig, OnLeaseLost, Sticky};
-use crate::thread::{Claim, Lease, LeaseGuard};
+use crate::thread::{Ask, Claim, Lease, LeaseGuard};
 
 const MARK: &str = "<!-- claude-bottle: status -->";
 const SHORT: Duration = Duration::from_millis(50);
@@ -106,6 +106,24 @@ async fn a_dead_run_s_claim_goes_stale_and_an_ended_one_s_is_none() {
         let double = Double::start(kind, json!({"comments": [status(kind, &lease("ended", 1), false)]}));
         take(&double, &lease("second", 2)).await.0.expect("it has ended");
         assert_eq!(count(&double.state(), "comments"), 1);
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn a_choice_waits_for_nobody() {
+    for (kind, live) in [("github", true), ("gitea", true), ("github", false), ("gitea", false)] {
+        let theirs = lease("first", 1);
+        let double = Double::start(kind, json!({"comments": [status(kind, &theirs, live)]}));
+        let ask = Ask::choice("78", "2026-03-02T09:00:00Z");
+        let say = |line: String| panic!("{line}");
+        let started = std::time::Instant::now();
+        let claim = take_within(forge(&double).as_ref(), 7, &lease("second", 2), Some(&ask), &say, LEASE_TIMES).await;
+        match claim.expect("an answer") {
+            Claim::TakenUp(other) => assert_eq!(other, theirs, "{kind} {live}"),
+            Claim::Ours(guard) => panic!("{kind} {live}: {guard:?}"),
+        }
+        assert!(started.elapsed() < LEASE_TIMES.stale && double.writes().is_empty(), "{kind} {live}");
         double.assert_valid();
     }
 }

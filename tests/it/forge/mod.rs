@@ -13,6 +13,7 @@ mod events;
 mod extends;
 mod files;
 mod mend;
+mod oldest;
 mod orders;
 mod outputs;
 mod workflows;

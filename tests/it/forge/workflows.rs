@@ -49,6 +49,8 @@ struct Case {
     jobs: BTreeMap<String, Vec<bool>>,
     /// How often bottle-runner was run.
     runs: usize,
+    /// The first words that it was run with.
+    with: Option<String>,
     #[serde(default)]
     kept: Vec<String>,
     says: Option<String>,
@@ -273,6 +275,9 @@ fn judge(case: &Case, kind: &'static str) {
     assert_eq!(output.status.success(), all_well, "{name}: {text}");
     let runs = std::fs::read_to_string(world.path("runs")).unwrap_or_default();
     assert_eq!(runs.lines().count(), case.runs, "{name}: {runs}: {text}");
+    if let Some(with) = &case.with {
+        assert!(runs.lines().all(|run| run.starts_with(with)), "{name}: {runs}");
+    }
     let kept = std::fs::read_dir(kept).into_iter().flatten();
     let mut kept: Vec<String> =
         kept.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();

@@ -646,7 +646,7 @@ impl Default for Triggers {
 
 impl Triggers {
     /// The agent of a label. Case counts only between labels that differ in nothing else: forges show and compare labels without it.
-    pub(crate) fn agent_of(&self, label: &str) -> Option<&Name> {
+    pub fn agent_of(&self, label: &str) -> Option<&Name> {
         self.labels.get(label).or_else(|| {
             let mut alike = self.labels.iter().filter(|(name, _)| name.to_lowercase() == label.to_lowercase());
             alike.next().filter(|_| alike.next().is_none()).map(|(_, agent)| agent)
