@@ -128,8 +128,11 @@ async fn again(
 ) -> Result<Asked, Failure> {
     let number = command.thread.number;
     let comments = forge.comments(number).await.map_err(failed)?;
-    for comment in comments.iter().rev().filter(|comment| comment.id < command.comment_id) {
-        if !event::asks_for_work(&comment.body, &triggers.mention) || !may(command, comment, triggers, forge).await? {
+    let earlier = comments.iter().rev().filter(|comment| comment.id < command.comment_id);
+    let commands: Vec<&Comment> =
+        earlier.filter(|comment| event::asks_for_work(&comment.body, &triggers.mention)).collect();
+    for &comment in &commands {
+        if !may(command, comment, triggers, forge).await? {
             continue;
         }
         let moment = |text: &Option<String>| text.as_deref().and_then(Moment::parse);
@@ -147,9 +150,23 @@ async fn again(
         }
         return read_again(command, comment, payload, triggers);
     }
+    let was_run = commands.is_empty() && thread::last_run(forge, number).await.map_err(failed)?.is_some();
+    if was_run && !command.is_pull_request {
+        return issue_again(payload, number, triggers, forge).await;
+    }
     let nothing = "no earlier comment of somebody who may ask has a command";
     Err(Failure::input(format_args!("there is nothing to do again in {}: {nothing}", name(command)))
         .hint(format_args!("write the command itself, such as `{} fix this`", triggers.mention)))
+}
+
+/// The issue itself, which a label or a schedule has had done, as the comment's writer asks for it now; by the agent that pushed there.
+async fn issue_again(payload: &Value, number: u64, triggers: &Triggers, forge: &dyn Forge) -> Result<Asked, Failure> {
+    let push = thread::last_push(forge, number).await.map_err(failed)?;
+    let agent = push.map(|push| format!(" agent={}", push.agent)).unwrap_or_default();
+    let mut event = payload.clone();
+    event["comment"]["body"] = json!(format!("{}{agent}", triggers.mention));
+    event::parse(&event.to_string(), Some("issue_comment"), triggers)
+        .map_err(|error| Failure::input(&error).hint(error.hint()))
 }
 
 /// The conversation in a message.

@@ -253,6 +253,11 @@ async fn last(forge: &dyn Forge, number: u64) -> Result<Option<StoredLease>, For
     Ok(there.first().and_then(|comment| StoredLease::read(&comment.body)))
 }
 
+/// The last run that had a conversation.
+pub(crate) async fn last_run(forge: &dyn Forge, number: u64) -> Result<Option<Lease>, ForgeError> {
+    Ok(last(forge, number).await?.map(|found| found.lease))
+}
+
 /// The run that has taken up the same, for one that claims nothing.
 pub(crate) async fn taken_up(forge: &dyn Forge, number: u64, ask: &Ask) -> Result<Option<Lease>, ForgeError> {
     Ok(last(forge, number).await?.filter(|found| found.asks.have(ask, found.live)).map(|found| found.lease))

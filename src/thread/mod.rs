@@ -23,7 +23,7 @@ pub(crate) use asks::Ask;
 pub(crate) use attachments::{AttachedFile, attach};
 pub(crate) use context::{earlier_branch, gather};
 pub(crate) use last_push::last_push;
-pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
+pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, last_run, take, taken_up};
 pub(crate) use outputs::{WriteResult, WrittenOutput, output_key, write_output};
 pub(crate) use picture::decoder;
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};

@@ -90,6 +90,42 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
 }
 
 #[test]
+fn what_a_label_or_a_schedule_has_had_done_is_done_again() {
+    let line = "<!-- claude-bottle: asked 00112233/12/2026-03-02T09:10:00Z -->";
+    let status = format!(
+        "<!-- claude-bottle: status -->\n<!-- claude-bottle: run issue-7-x ended {EARLY} 4 https://x -->\n{line}\ndone"
+    );
+    for kind in ["github", "gitea"] {
+        let us = if kind == "github" { "github-actions[bot]" } else { "bottle" };
+        for (comments, again) in [
+            (json!([said_before(1, us, &status, EARLY)]), true),
+            (json!([said_before(1, us, &status, EARLY), said_before(2, "octo-reader", "Thank you!", EARLY)]), true),
+            // Somebody else's is no run's.
+            (json!([said_before(1, "octo-reader", &status, EARLY)]), false),
+            // What the last run was asked for was perhaps this.
+            (json!([said_before(1, us, &status, EARLY), said_before(2, "octo-reader", "/claude that", EARLY)]), false),
+        ] {
+            let double = Double::start(kind, json!({"comments": comments}));
+            let event = comment("octo-maintainer", 5_550_108, "/claude retry");
+            let out = run(&World::new(RUNNER), &double, &["plan", "--format", "json"], "issue_comment", &event);
+            assert_eq!(out.status.code(), Some(if again { 0 } else { 2 }), "{kind}: {}", said(&out));
+            if again {
+                let plan: Value = serde_json::from_slice(&out.stdout).expect("a plan");
+                assert_eq!(
+                    (&plan["task"]["instruction"], &plan["task"]["source"]["comment_id"]),
+                    (&json!(""), &json!(900))
+                );
+                assert_eq!(plan["task"]["asked_by"]["id"], 5_550_108, "{kind}");
+            } else {
+                assert!(said(&out).contains("nothing to do again in issue #7"), "{kind}: {}", said(&out));
+            }
+            assert!(double.writes().is_empty());
+            double.assert_valid();
+        }
+    }
+}
+
+#[test]
 fn a_stop_where_nothing_runs_says_so() {
     for kind in ["github", "gitea"] {
         let double = Double::start(kind, json!({}));
