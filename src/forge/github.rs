@@ -15,6 +15,7 @@ use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -125,6 +126,21 @@ impl Github {
         DeployKeys { http: &self.http, path: self.path(&["keys"]), per_page: PER_PAGE, needs: NEEDS_KEYS }
     }
 
+    /// A whole list, of so many pages at most.
+    async fn pages<T: DeserializeOwned>(&self, most: usize, call: ApiCall<'_>) -> Result<Vec<T>, ForgeError> {
+        let mut all = vec![];
+        for page in 1..=most {
+            let call = call.clone().query(PER_PAGE, A_PAGE).query("page", page);
+            let found: Vec<T> = self.http.send(call).await?;
+            let is_last = found.len() < A_PAGE;
+            all.extend(found);
+            if is_last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether the token is an App's, the job's among them: no user's token may report check runs.
     async fn is_app(&self) -> Result<bool, ForgeError> {
         Ok(self.myself().await?.is_some_and(|me| me.id == 0))
@@ -197,25 +213,15 @@ impl Forge for Github {
 
     fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>> {
         async move {
-            let mut issues = vec![];
-            for page in 1..=MAX_ISSUE_PAGES {
-                let mut call = ApiCall::get(READ_ISSUE, self.path(&["issues"]))
-                    .query("state", "all")
-                    .query("sort", "created")
-                    .query("direction", "desc")
-                    .query(PER_PAGE, A_PAGE)
-                    .query("page", page);
-                if let Some(since) = since {
-                    call = call.query("since", since);
-                }
-                let wires: Vec<WireIssue> = self.http.send(call).await?;
-                let last = wires.len() < A_PAGE;
-                issues.extend(wires.into_iter().map(Issue::from).filter(|issue| !issue.is_pull_request));
-                if last {
-                    break;
-                }
+            let mut call = ApiCall::get(READ_ISSUE, self.path(&["issues"]))
+                .query("state", "all")
+                .query("sort", "created")
+                .query("direction", "desc");
+            if let Some(since) = since {
+                call = call.query("since", since);
             }
-            Ok(issues)
+            let wires: Vec<WireIssue> = self.pages(MAX_ISSUE_PAGES, call).await?;
+            Ok(wires.into_iter().map(Issue::from).filter(|issue| !issue.is_pull_request).collect())
         }
         .boxed()
     }
@@ -278,19 +284,10 @@ impl Forge for Github {
             if self.is_app().await? {
                 return self.check_runs(commit, check).await;
             }
-            let mut statuses = vec![];
-            for page in 1..=REVIEW_PAGES {
-                let call = ApiCall::get(WRITE_STATUS, self.path(&["commits", commit.as_str(), "statuses"]))
-                    .query(PER_PAGE, A_PAGE)
-                    .query("page", page);
-                let wires: Vec<WireStatus> = self.http.send(call).await?;
-                let last = wires.len() < A_PAGE;
-                statuses.extend(wires.into_iter().filter(|status| status.is_of(&check.name, &check.job_url)));
-                if last {
-                    break;
-                }
-            }
-            Ok(statuses.into_iter().map(ForgeCheck::from).collect())
+            let call = ApiCall::get(WRITE_STATUS, self.path(&["commits", commit.as_str(), "statuses"]));
+            let wires: Vec<WireStatus> = self.pages(REVIEW_PAGES, call).await?;
+            let ours = wires.into_iter().filter(|status| status.is_of(&check.name, &check.job_url));
+            Ok(ours.map(ForgeCheck::from).collect())
         }
         .boxed()
     }
@@ -358,21 +355,10 @@ impl Forge for Github {
 
     fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         async move {
-            let mut found = vec![];
-            for page in 1..=REVIEW_PAGES {
-                let call = ApiCall::get(READ_PULL, self.path(&["pulls"]))
-                    .query("state", "open")
-                    .query("per_page", A_PAGE)
-                    .query("page", page);
-                let wires: Vec<WirePull> = self.http.send(call).await?;
-                let last = wires.len() < A_PAGE;
-                let pulls = wires.into_iter().map(ForgePullRequest::from);
-                found.extend(pulls.filter(|pull| is_below(&pull.head, stem) && !pull.from_fork));
-                if last {
-                    break;
-                }
-            }
-            Ok(found)
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls"])).query("state", "open");
+            let wires: Vec<WirePull> = self.pages(REVIEW_PAGES, call).await?;
+            let pulls = wires.into_iter().map(ForgePullRequest::from);
+            Ok(pulls.filter(|pull| is_below(&pull.head, stem) && !pull.from_fork).collect())
         }
         .boxed()
     }
@@ -460,6 +446,7 @@ impl Forge for Github {
         async move {
             let number = number.to_string();
             let mut words = vec![];
+            // What others have not handed in yet is left out of a page, which may so be short.
             for page in 1..=REVIEW_PAGES {
                 let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query(PER_PAGE, A_PAGE)
@@ -482,22 +469,12 @@ impl Forge for Github {
     ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
-            let mut comments = vec![];
-            for page in 1..=PAGES {
-                let mut call = ApiCall::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
-                    .query("per_page", A_PAGE)
-                    .query("page", page);
-                if let Some(since) = since {
-                    call = call.query("since", since);
-                }
-                let wires: Vec<WireComment> = self.http.send(call).await?;
-                let last = wires.len() < A_PAGE;
-                comments.extend(wires.into_iter().map(Comment::from));
-                if last {
-                    break;
-                }
+            let mut call = ApiCall::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            if let Some(since) = since {
+                call = call.query("since", since);
             }
-            Ok(comments)
+            let wires: Vec<WireComment> = self.pages(PAGES, call).await?;
+            Ok(wires.into_iter().map(Comment::from).collect())
         }
         .boxed()
     }
@@ -505,19 +482,9 @@ impl Forge for Github {
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
-            let mut remarks = vec![];
-            for page in 1..=PAGES {
-                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "comments"]))
-                    .query("per_page", A_PAGE)
-                    .query("page", page);
-                let wires: Vec<WireComment> = self.http.send(call).await?;
-                let last = wires.len() < A_PAGE;
-                remarks.extend(wires.into_iter().map(Comment::from));
-                if last {
-                    break;
-                }
-            }
-            Ok(remarks)
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "comments"]));
+            let wires: Vec<WireComment> = self.pages(PAGES, call).await?;
+            Ok(wires.into_iter().map(Comment::from).collect())
         }
         .boxed()
     }

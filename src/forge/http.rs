@@ -111,6 +111,7 @@ pub(crate) struct ApiDialect {
 }
 
 /// One call.
+#[derive(Debug, Clone)]
 pub(crate) struct ApiCall<'a> {
     pub(crate) operation: Operation,
     pub(crate) method: Method,
