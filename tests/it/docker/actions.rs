@@ -29,7 +29,12 @@ pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
 
 /// The other workflows: how each is set off, how many pull requests and comments come of it, what the first is about.
 fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls: usize, comments: usize, says: &str) {
-    let issues = json!([{"number": 7, "title": "Count right"}, {"number": 8, "title": "Count faster"}]);
+    let mut issues = json!([{"number": 7, "title": "Count right"}, {"number": 8, "title": "Count faster"}]);
+    if workflow == "oldest" {
+        issues[0]["labels"] = json!(["claude"]);
+        // Gitea: the text was never changed.
+        issues[0]["content_version"] = json!(0);
+    }
     let mut more = json!({"issues": issues, "timeline": [label_given()]});
     if event == "workflow_run" {
         // Whether the failed run's branch is there is asked, not where it is.
@@ -118,6 +123,11 @@ fn gitea_s_schedule_workflow_runs() {
 }
 
 #[test]
+fn gitea_s_oldest_workflow_runs() {
+    runs("gitea", "oldest", "schedule", &json!({"schedule": "23 * * * *"}), 1, 1, "Closes #7.");
+}
+
+#[test]
 fn gitea_s_matrix_workflow_runs() {
     runs("gitea", "matrix", "workflow_dispatch", &dispatched(json!({"issues": "[7, 8]"})), 2, 2, "Closes #");
 }
@@ -168,6 +178,11 @@ fn the_dispatch_workflow_runs() {
 #[test]
 fn the_schedule_workflow_runs() {
     runs("github", "schedule", "schedule", &json!({"schedule": "17 5 * * 1"}), 1, 0, "Look through the dependencies");
+}
+
+#[test]
+fn the_oldest_workflow_runs() {
+    runs("github", "oldest", "schedule", &json!({"schedule": "23 * * * *"}), 1, 1, "Closes #7.");
 }
 
 #[test]
