@@ -16,10 +16,8 @@ use crate::exit::Failure;
 use crate::forge::{Author, Forge, ForgeError, LabelledIssue};
 use crate::host::Environment;
 use crate::permission::{Denial, EventActor, may_ask};
+use crate::run::first_of;
 use crate::thread::{self, Ask};
-
-/// The most issues that a message names.
-const MAX_NAMED: usize = 5;
 
 /// The issue that was chosen.
 pub(super) struct Choice {
@@ -74,13 +72,6 @@ pub(super) async fn choose(
         parts.push("newer ones were not looked at: close the old ones, or take their label away".to_owned());
     }
     Ok(Err(parts.join("; ")))
-}
-
-/// The first of some texts, and how many more there are.
-fn first_of(texts: &[String], between: &str) -> String {
-    let more = texts.len().saturating_sub(MAX_NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", texts[..texts.len().min(MAX_NAMED)].join(between))
 }
 
 /// A label that a forge can be asked for: between its lists' commas a name can't have one.
@@ -139,7 +130,7 @@ impl Judge<'_> {
         let is_trusted = found.is_as_it_was() || (are_editors_askers && self.may(&found.issue.author).await?.is_ok());
         if !is_trusted {
             let why = "it was changed after it got the label, or may have been, and its author may not ask";
-            return Ok(Verdict::No(format!("{why}; read it, take the label away and give it again")));
+            return Ok(Verdict::No(format!("{why}; read it, and ask for it in a comment")));
         }
         let ask = Ask::choice(&self.ci.run_id, &given.at);
         if thread::taken_up(self.forge, number, &ask).await.map_err(failed)?.is_some() {
@@ -232,12 +223,5 @@ mod tests {
             let failure = checked(label).expect_err("no label");
             assert!(failure.what.contains(why), "{label:?}: {failure}");
         }
-    }
-
-    #[test]
-    fn a_message_names_a_few() {
-        let texts: Vec<String> = (1..=7).map(|number| format!("#{number}")).collect();
-        assert_eq!(first_of(&texts, ", "), "#1, #2, #3, #4, #5 and 2 more");
-        assert_eq!(first_of(&texts[..2], ", "), "#1, #2");
     }
 }

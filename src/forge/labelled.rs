@@ -52,8 +52,8 @@ pub(crate) struct LabelledIssue {
     pub(crate) has_label: bool,
     /// None: who gave it can't be told.
     pub(crate) given: Option<LabelGiven>,
-    /// When title and text were changed, or may have been; RFC 3339, as the forge wrote it.
-    changed: Vec<String>,
+    /// When title and text were changed, RFC 3339; none: the forge does not say when.
+    changed: Option<Vec<String>>,
 }
 
 /// The last time that a label was given.
@@ -65,15 +65,17 @@ pub(crate) struct LabelGiven {
 }
 
 impl LabelledIssue {
-    /// True if title and text are as they were when the label was given; a time that can't be read counts as later.
+    /// True if title and text are surely as they were when the label was given. Forges say the second: a change in the same one may
+    /// have come after the label.
     pub(crate) fn is_as_it_was(&self) -> bool {
-        let Some(given) = self.given.as_ref().and_then(|given| Moment::parse(&given.at)) else { return false };
-        self.changed.iter().all(|changed| Moment::parse(changed).is_some_and(|changed| changed <= given))
+        let given = self.given.as_ref().and_then(|given| Moment::parse(&given.at));
+        let (Some(given), Some(changed)) = (given, &self.changed) else { return false };
+        changed.iter().all(|changed| Moment::parse(changed).is_some_and(|changed| changed < given))
     }
 }
 
-/// What was done with a label.
-struct LabelAct {
+/// A label, given or taken away.
+struct LabelChange {
     name: String,
     given: bool,
     by: Option<Author>,
@@ -81,7 +83,7 @@ struct LabelAct {
 }
 
 /// The last act with this label, if it was given then; acts are oldest first.
-fn last_given(acts: Vec<LabelAct>, label: &str) -> Option<LabelGiven> {
+fn last_given(acts: Vec<LabelChange>, label: &str) -> Option<LabelGiven> {
     let last = acts.into_iter().rev().find(|act| is_same(&act.name, label)).filter(|act| act.given)?;
     Some(LabelGiven { by: last.by?, at: last.at })
 }
@@ -237,7 +239,7 @@ impl GraphIssue {
             match (item.kind.as_str(), item.label) {
                 (kind @ ("LabeledEvent" | "UnlabeledEvent"), Some(GraphLabel { name })) => {
                     let given = kind == "LabeledEvent";
-                    acts.push(LabelAct { name, given, by: item.actor.map(Author::from), at: item.created_at });
+                    acts.push(LabelChange { name, given, by: item.actor.map(Author::from), at: item.created_at });
                 }
                 _ => changed.push(item.created_at),
             }
@@ -247,7 +249,7 @@ impl GraphIssue {
         LabelledIssue {
             has_label: self.labels.is_some_and(|labels| labels.nodes.iter().any(|one| is_same(&one.name, label))),
             given: last_given(acts, label),
-            changed,
+            changed: Some(changed),
             issue: Issue {
                 number: self.number,
                 title: self.title,
@@ -286,28 +288,24 @@ pub(super) fn at_gitea(wire: WireIssue, timeline: Option<Vec<WireTimelineEntry>>
         match entry.kind() {
             "label" => {
                 let (name, given, by, at) = entry.about_label();
-                acts.push(LabelAct { name, given, by, at });
+                acts.push(LabelChange { name, given, by, at });
             }
             "change_title" => changed.push(entry.about_label().3),
             _ => {}
         }
     }
-    // No entry of the timeline says that the text was changed. What does not say that it never was may have been at the last
-    // sign of life.
-    if was_edited {
-        changed.push(wire.updated_at().unwrap_or_default().to_owned());
-    }
     let given = last_given(acts, label).filter(|_| is_whole);
-    LabelledIssue { issue: wire.into(), has_label, given, changed }
+    // No entry of the timeline says that the text was changed.
+    LabelledIssue { issue: wire.into(), has_label, given, changed: (!was_edited).then_some(changed) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn act(name: &str, given: bool, by: i64, at: &str) -> LabelAct {
+    fn act(name: &str, given: bool, by: i64, at: &str) -> LabelChange {
         let by = Author { id: by, login: format!("user{by}"), is_bot: false };
-        LabelAct { name: name.to_owned(), given, by: Some(by), at: at.to_owned() }
+        LabelChange { name: name.to_owned(), given, by: Some(by), at: at.to_owned() }
     }
 
     #[test]
@@ -319,30 +317,36 @@ mod tests {
         assert_eq!(given(vec![act("claude", true, 1, ""), act("claude", false, 1, "")]), None);
         let again = vec![act("claude", true, 1, ""), act("claude", false, 1, ""), act("claude", true, 3, "")];
         assert_eq!(given(again), Some(3));
-        assert_eq!(given(vec![act("claude", true, 1, ""), LabelAct { by: None, ..act("claude", true, 2, "") }]), None);
+        assert_eq!(
+            given(vec![act("claude", true, 1, ""), LabelChange { by: None, ..act("claude", true, 2, "") }]),
+            None
+        );
     }
 
     #[test]
     fn a_text_that_may_be_another_one_is_not_as_it_was() {
-        let issue = |at: &str, changed: &[&str]| {
+        let issue = |at: &str, changed: Option<&[&str]>| {
             let author = Author { id: 1, login: "mona".to_owned(), is_bot: false };
             let given = Some(LabelGiven { by: author.clone(), at: at.to_owned() });
-            let changed = changed.iter().map(|&time| time.to_owned()).collect();
+            let changed = changed.map(|times| times.iter().map(|&time| time.to_owned()).collect());
             let (title, body, url) = (String::new(), String::new(), String::new());
             let issue = Issue { number: 7, title, body, url, author, is_open: true, is_pull_request: false };
             LabelledIssue { issue, has_label: true, given, changed }
         };
         for (at, changed, same) in [
-            ("2026-03-02T09:20:00Z", &[][..], true),
-            ("2026-03-02T09:20:00Z", &["2026-03-02T09:20:00Z"], true),
-            ("2026-03-02T09:20:00Z", &["2026-03-02T10:20:00+01:00"], true),
-            ("2026-03-02T09:20:00Z", &["2026-03-02T09:20:01Z"], false),
-            ("2026-03-02T09:20:00Z", &["2026-03-02T09:00:00Z", "2026-03-02T09:21:00Z"], false),
-            ("2026-03-02T09:20:00Z", &[""], false),
-            ("yesterday", &[], false),
+            ("2026-03-02T09:20:00Z", Some(&[][..]), true),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T09:19:59Z"]), true),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T10:19:59+01:00"]), true),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T09:20:00Z"]), false),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T10:20:00+01:00"]), false),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T09:20:01Z"]), false),
+            ("2026-03-02T09:20:00Z", Some(&["2026-03-02T09:00:00Z", "2026-03-02T09:21:00Z"]), false),
+            ("2026-03-02T09:20:00Z", Some(&[""]), false),
+            ("2026-03-02T09:20:00Z", None, false),
+            ("yesterday", Some(&[]), false),
         ] {
             assert_eq!(issue(at, changed).is_as_it_was(), same, "{at} {changed:?}");
         }
-        assert!(!LabelledIssue { given: None, ..issue("2026-03-02T09:20:00Z", &[]) }.is_as_it_was());
+        assert!(!LabelledIssue { given: None, ..issue("2026-03-02T09:20:00Z", Some(&[])) }.is_as_it_was());
     }
 }

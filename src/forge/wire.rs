@@ -122,13 +122,8 @@ impl WireTimelineEntry {
             return None;
         }
         let label_id = self.label.as_ref().map(|label| label.id);
-        Some(LabelAct {
-            label_id,
-            name: self.label.map(|label| label.name).unwrap_or_default(),
-            given: self.body.as_deref() == Some("1"),
-            user_id: self.user.map(|user| user.id),
-            at: self.created_at.unwrap_or_default(),
-        })
+        let (name, given, by, at) = self.about_label();
+        Some(LabelAct { label_id, name, given, user_id: by.map(|by| by.id), at })
     }
 }
 
@@ -164,7 +159,6 @@ pub(super) struct WireIssue {
     pull_request: Option<serde_json::Value>,
     /// GitHub's may be plain names.
     labels: Option<Vec<serde_json::Value>>,
-    updated_at: Option<String>,
     /// Gitea: how often the text was changed; older versions don't say.
     content_version: Option<u64>,
 }
@@ -173,11 +167,6 @@ impl WireIssue {
     /// The names of its labels.
     pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().flatten().filter_map(|label| label["name"].as_str().or_else(|| label.as_str()))
-    }
-
-    /// When something about it was changed last.
-    pub(super) fn updated_at(&self) -> Option<&str> {
-        self.updated_at.as_deref()
     }
 
     /// Gitea: whether the text was changed ever, or may have been.

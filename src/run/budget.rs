@@ -174,7 +174,7 @@ impl RepositoryLedger<'_> {
                 let holders = before.holders(self.budget);
                 let holders = match holders.is_empty() {
                     true => "no run has a reservation".to_owned(),
-                    false => format!("reserved by {}", first_of(&holders)),
+                    false => format!("reserved by {}", first_of(&holders, "; ")),
                 };
                 let hint = format!(
                     "wait for {}, when the next {} begins (UTC), lower the agent's `limits`, or raise `budget` in claude-bottle.yml; \

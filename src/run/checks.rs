@@ -78,7 +78,7 @@ pub(super) async fn unfinished(run: &LiveRun<'_>, attempt: Option<u32>) -> Resul
     if names.is_empty() {
         return Ok(None);
     }
-    let why = format!("conflict markers are left in {}", first_of(&names));
+    let why = format!("conflict markers are left in {}", first_of(&names, ", "));
     let name = "no conflict is left".to_owned();
     run.context.events.case(Case {
         failure: Some(why.clone()),

@@ -75,6 +75,7 @@ pub(crate) use deploy_key::RegisteredKey;
 pub(crate) use handoff::read as handoff;
 use launched::Launched;
 pub(crate) use mode::RunMode;
+pub(crate) use outcome::first_of;
 use outcome::{one_line, outcome};
 pub(crate) use planning::Planning;
 use project_config::ProjectConfig;

@@ -59,16 +59,23 @@ pub(super) fn one_line(text: &str) -> String {
 /// The most names that a message has.
 const MAX_NAMES: usize = 5;
 
-/// The first of some names, and how many more there are.
-pub(super) fn first_of(names: &[String]) -> String {
+/// The first of some names, with this between them, and how many more there are.
+pub(crate) fn first_of(names: &[String], between: &str) -> String {
     let more = names.len().saturating_sub(MAX_NAMES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", names[..names.len().min(MAX_NAMES)].join(", "))
+    format!("{}{more}", names[..names.len().min(MAX_NAMES)].join(between))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{first_of, one_line};
+
+    #[test]
+    fn a_message_names_a_few() {
+        let names: Vec<String> = (1..=7).map(|number| format!("#{number}")).collect();
+        assert_eq!(first_of(&names, ", "), "#1, #2, #3, #4, #5 and 2 more");
+        assert_eq!(first_of(&names[..2], "; "), "#1; #2");
+    }
 
     #[test]
     fn nothing_begins_a_line_of_its_own() {

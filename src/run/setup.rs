@@ -282,7 +282,7 @@ pub(super) async fn tidy(
     let changed = String::from_utf8_lossy(&done.stdout).into_owned();
     let names: Vec<String> = changed.lines().map(one_line).collect();
     if !names.is_empty() {
-        let names = first_of(&names);
+        let names = first_of(&names, ", ");
         events.warn(format!("{others} changed files of the repository, which were put back: {names}"));
     }
     Ok(())

@@ -43,6 +43,11 @@ struct TakenAsk {
     ended: Option<String>,
 }
 
+/// A job's number, as the list has it.
+fn job_word(run_id: &str) -> String {
+    run_id.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
 impl Ask {
     /// The ask of a job's plan; none where the task is about no issue and no pull request.
     pub(crate) fn from_plan(plan: &BottlePlan) -> Option<Self> {
@@ -55,7 +60,7 @@ impl Ask {
             // What is changed in between is something else.
             _ => (format!("thread {agent} {} {}", thread.title, thread.body), false),
         };
-        let job: String = plan.ci.as_ref()?.run_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let job = job_word(&plan.ci.as_ref()?.run_id);
         let key = sha256(&parts)[..16].to_owned();
         Some(Self { key, job, at: Moment::parse(asked_at), is_comment, is_choice: false })
     }
@@ -67,7 +72,7 @@ impl Ask {
 
     /// The choice of an issue whose label was given at this time, by the run of a workflow with this number.
     pub(crate) fn choice(run_id: &str, given_at: &str) -> Self {
-        let job = run_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let job = job_word(run_id);
         Self { key: String::new(), job, at: Moment::parse(given_at), is_comment: false, is_choice: true }
     }
 }

@@ -31,11 +31,11 @@ struct Case {
     after: Option<String>,
     #[serde(default = "release")]
     below: String,
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     trusted: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     signed: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     gh: bool,
     /// How often gh is asked where the step succeeds.
     #[serde(default = "one")]
@@ -50,10 +50,6 @@ fn action() -> String {
 
 fn release() -> String {
     "release".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn one() -> usize {

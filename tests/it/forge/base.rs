@@ -37,7 +37,7 @@ struct Case {
     faults: Vec<Value>,
     token: Option<String>,
     /// Whether the forge gives the repository over git.
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     git: bool,
     rules: Option<String>,
     says: Option<String>,
@@ -49,10 +49,6 @@ fn default_ref() -> String {
 
 fn base() -> String {
     "base".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[derive(Debug, Deserialize)]

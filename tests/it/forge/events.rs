@@ -49,16 +49,12 @@ struct Case {
     /// Whether a token was sent.
     sends_token: Option<bool>,
     /// Whether the forge was asked at all.
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     asks: bool,
 }
 
 fn loopback() -> String {
     "127.0.0.1".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[derive(Debug, Deserialize)]

@@ -67,6 +67,15 @@ fn variables(world: &World, double: &Double, command: &mut Command, event: &str,
         .env("SSL_CERT_FILE", double.ca());
 }
 
+/// The forges of a case that names none.
+fn both() -> Vec<String> {
+    vec!["github".to_owned(), "gitea".to_owned()]
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// git at this place; what it printed.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let dir = dir.display().to_string();

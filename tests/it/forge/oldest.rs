@@ -18,7 +18,7 @@ const GIVEN: &str = "2026-03-02T09:20:00Z";
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    #[serde(default = "both")]
+    #[serde(default = "super::both")]
     forge: Vec<String>,
     #[serde(default = "label")]
     label: String,
@@ -57,12 +57,8 @@ struct Case {
     #[serde(default)]
     plan: Map<String, Value>,
     /// Whether the forge was asked about issues.
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     asks: bool,
-}
-
-fn both() -> Vec<String> {
-    vec!["github".to_owned(), "gitea".to_owned()]
 }
 
 fn label() -> String {
@@ -71,10 +67,6 @@ fn label() -> String {
 
 fn schedule() -> String {
     "schedule".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[derive(Debug, Deserialize)]

@@ -26,7 +26,7 @@ const OURS: &str = "<!-- claude-bottle: policy -->\nbefore";
 struct Case {
     name: String,
     workflow: String,
-    #[serde(default = "both")]
+    #[serde(default = "super::both")]
     forge: Vec<String>,
     event: String,
     /// The payload: a `comment`, a label that was given (`label`), an issue's title (`opened`), or the `inputs` of a dispatch.
@@ -59,10 +59,6 @@ struct Case {
     /// How often the forge was told something.
     #[serde(default)]
     writes: usize,
-}
-
-fn both() -> Vec<String> {
-    vec!["github".to_owned(), "gitea".to_owned()]
 }
 
 fn maintainer() -> String {
@@ -322,7 +318,7 @@ fn actions() -> [(&'static str, String); 2] {
 /// Forge, name and text of each workflow.
 fn shipped() -> Vec<(String, String, String)> {
     let mut all = vec![];
-    for kind in both() {
+    for kind in super::both() {
         for entry in std::fs::read_dir(Path::new(ROOT).join("workflows").join(&kind)).expect("the workflows") {
             let path = entry.expect("a file").path();
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
