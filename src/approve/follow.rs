@@ -9,6 +9,7 @@ use bottle_wire::control::{Listing, Update};
 use bottle_wire::proposal::{self, ProposalId, State};
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 use super::context::ApprovalContext;
 use super::control::{ControlClient, Updates};
@@ -73,22 +74,39 @@ impl<'a> Follower<'a> {
             Some(_) => Some(cancel.hold().await),
             None => None,
         };
+        let (end, ended) = oneshot::channel();
+        let mut follow = Box::pin(self.follow(ended));
         let done = tokio::select! {
-            done = work => done,
-            () = self.follow() => unreachable!("it follows as long as the work goes on"),
-            failure = cancel.requested(), if held.is_some() => {
-                self.stop().await;
-                return Err(failure);
-            }
+            done = work => Ok(done),
+            () = &mut follow => unreachable!("it follows as long as the work goes on"),
+            failure = cancel.requested(), if held.is_some() => Err(failure),
         };
-        self.close().await;
-        done
+        // A comment that is on its way would stand there for ever, asking, if nobody heard its number.
+        drop(end);
+        if tokio::time::timeout(CLOSE_TIMEOUT, follow).await.is_err() {
+            self.context.events.warn("what was last said of the agent's requests is not known: the forge is slow");
+        }
+        match done {
+            Ok(done) => {
+                self.close().await;
+                done
+            }
+            Err(failure) => {
+                self.stop().await;
+                Err(failure)
+            }
+        }
     }
 
-    /// Never ends by itself: the agent goes on without a door that ended, and everything open times out there.
-    async fn follow(&mut self) {
+    /// Goes on until `ended`, and to the end of the step that it is in: the agent goes on without a door that ended, and
+    /// everything open times out there.
+    async fn follow(&mut self, mut ended: oneshot::Receiver<()>) {
         let events = self.context.events;
-        match ControlClient(self.context.bottle).watch().await {
+        let watched = tokio::select! {
+            watched = ControlClient(self.context.bottle).watch() => watched,
+            _ = &mut ended => return,
+        };
+        match watched {
             Ok(updates) => self.updates = Some(updates),
             Err(error) => events.warn(format!("what the agent asks for can't be seen, so nothing is granted: {error}")),
         }
@@ -108,6 +126,7 @@ impl<'a> Follower<'a> {
             tokio::select! {
                 // What is asked comes before what is said of it.
                 biased;
+                _ = &mut ended => return,
                 update = update => match update {
                     Ok(Some(update)) => self.take(update).await,
                     Ok(None) => self.updates = None,

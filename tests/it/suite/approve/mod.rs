@@ -136,6 +136,8 @@ fn a_denial_is_told_to_the_agent_and_nothing_opens() {
 shared!(a_run_that_is_stopped_tells_those_who_were_asked: docker, bubblewrap: SAME, smolmachines: MINUTES);
 fn a_run_that_is_stopped_tells_those_who_were_asked() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
+    // The comment is there, and the run has not heard of it yet.
+    stage.double.say(&json!({ "fault": {"method": "POST", "path": "/issues/7/comments$", "late": 1.5, "times": 100} }));
     let run = stage.start();
     stage.asked();
     run.signal("INT");
