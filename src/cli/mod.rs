@@ -31,6 +31,7 @@ mod run;
 mod show;
 mod sign_record;
 mod site;
+mod split;
 mod suggest;
 mod task;
 mod task_args;
@@ -73,6 +74,8 @@ enum Command {
     Init(init::InitArgs),
     /// Do a task in a bottle, from the event to the pushed branch.
     Run(run::RunArgs),
+    /// In a job: open an issue for each open task of an issue's task list, for runs of their own.
+    Split(split::SplitArgs),
     /// Print what a run would do, and stop; needs no engine.
     Plan(plan::PlanArgs),
     /// Say which rule decides about a request, a push or an event, where it stands, and what would change that.
@@ -221,7 +224,7 @@ pub(crate) fn main() -> Code {
 
 async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
     let context = match command {
-        Command::Run(_) | Command::Plan(_) if context.in_actions() => {
+        Command::Run(_) | Command::Split(_) | Command::Plan(_) if context.in_actions() => {
             let (environment, app) = crate::forge::app::signed_in(context.environment).await?;
             Context { environment, app, ..context }
         }
@@ -241,6 +244,7 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
     match command {
         Command::Init(args) => init::main(&args, &context).await,
         Command::Run(args) => run::main(args, context).await,
+        Command::Split(args) => split::main(&args, &context).await,
         Command::Plan(args) => plan::main(args, &context).await,
         Command::Explain(args) => explain::main(&args, &context).await,
         Command::Test(args) => test::main(&args, &context).await,

@@ -252,13 +252,26 @@ pub(crate) fn conclusion(code: Code) -> &'static str {
 /// Where the file can't be written, or there is no delimiter: then nothing is written.
 pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> Result<(), Failure> {
     let text = rendered(outputs, host::unguessable)?;
-    append(path, &text).map_err(|error| {
+    append_outputs(path, &text)
+}
+
+/// The outputs of a step that divides an issue: the issues that runs shall do, as JSON.
+///
+/// # Errors
+/// As for [`write_outputs`].
+pub(crate) fn write_issues(path: &Path, conclusion: &str, issues: &[u64]) -> Result<(), Failure> {
+    let values = [("conclusion", conclusion.to_owned()), ("issues", serde_json::json!(issues).to_string())];
+    append_outputs(path, &fenced(values, host::unguessable)?)
+}
+
+fn append_outputs(path: &Path, text: &str) -> Result<(), Failure> {
+    append(path, text).map_err(|error| {
         Failure::machine(format_args!("failed to write the step's outputs to {}: {error}", path.display()))
             .hint("GITHUB_OUTPUT must name a file that can be written")
     })
 }
 
-fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Failure>) -> Result<String, Failure> {
+fn rendered(outputs: &Outputs, delimiter: impl FnMut() -> Result<String, Failure>) -> Result<String, Failure> {
     let outcome = outputs.outcome.as_ref();
     let text = |value: Option<&String>| value.cloned().unwrap_or_default();
     let pull = outcome.and_then(|outcome| outcome.pull_request.as_ref());
@@ -276,6 +289,14 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Fai
         ("structured-output", text(answer.map(|(text, _)| text).filter(|text| text.len() <= LONGEST_ANSWER_OUTPUT))),
         ("structured-output-file", text(answer.map(|(_, file)| file))),
     ];
+    fenced(values, delimiter)
+}
+
+/// Each value between delimiters that it can't know.
+fn fenced<const COUNT: usize>(
+    values: [(&str, String); COUNT],
+    mut delimiter: impl FnMut() -> Result<String, Failure>,
+) -> Result<String, Failure> {
     let mut all = String::new();
     for (name, value) in values {
         // An output is one line: what comes after a line end would be the next reader's surprise.

@@ -1,7 +1,7 @@
 //! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
 //!
 //! Map: `lease` (one run at a time), `asks` (each ask once), `last_push` (what can be undone), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
-//! and written), `context` (what belongs to a task), `attachments` (files that people attached), `picture` (made anew), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `pull_request` (the work, proposed).
+//! and written), `context` (what belongs to a task), `attachments` (files that people attached), `picture` (made anew), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `pull_request` (the work, proposed), `tasks` (an issue divided into issues).
 //! Always: only our own comments are believed and changed; what can't be asked counts as no.
 
 mod asks;
@@ -14,6 +14,7 @@ mod outputs;
 mod picture;
 mod pull_request;
 mod status_comment;
+mod tasks;
 mod watch;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub(crate) use outputs::{WriteResult, WrittenOutput, output_key, write_output};
 pub(crate) use picture::decoder;
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};
+pub(crate) use tasks::{DividedIssue, TaskIssue, divide, show_tasks};
 pub(crate) use watch::{CommentWatch, NewComment, News};

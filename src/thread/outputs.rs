@@ -12,7 +12,7 @@ use bottle_wire::proposal::sha256;
 use tokio::time::sleep;
 
 use super::asks::Ask;
-use crate::forge::{Author, Comment, FIRST_WAIT, Forge, ForgeError, NewCheck};
+use crate::forge::{Author, Comment, FIRST_WAIT, Forge, ForgeError, Issue, NewCheck};
 
 /// How often it is tried where the forge may have written it or not.
 const MAX_TRIES: u32 = 3;
@@ -89,7 +89,8 @@ pub(crate) async fn write_output(
         }
         (Output::Issue { title, body, labels }, ..) => {
             let since = plan.task.asked_at.as_deref();
-            issue(forge, since, &mark, (title, body, labels)).await?
+            let (made, was_there) = issue(forge, since, &mark, (title, body, labels)).await?;
+            WrittenOutput { number: Some(made.number).filter(|number| *number != 0), url: made.url, was_there }
         }
         (Output::Close { reason, comment }, Some(number), _) => {
             return close(forge, plan, number, &mark, (*reason, comment)).await;
@@ -110,7 +111,12 @@ pub(crate) async fn write_output(
     Ok(WriteResult::Written(written))
 }
 
-async fn comment(forge: &dyn Forge, number: u64, mark: &str, body: &str) -> Result<WrittenOutput, ForgeError> {
+pub(super) async fn comment(
+    forge: &dyn Forge,
+    number: u64,
+    mark: &str,
+    body: &str,
+) -> Result<WrittenOutput, ForgeError> {
     let body = &format!("{mark}\n{body}");
     let look = async || Ok(ours(forge, forge.comments(number).await?, mark).await?.first().cloned());
     let (made, was_there) = once(look, async || forge.comment(number, body).await).await?;
@@ -120,13 +126,14 @@ async fn comment(forge: &dyn Forge, number: u64, mark: &str, body: &str) -> Resu
     Ok(written(made, was_there))
 }
 
-/// Opens an issue, and gives it its labels when it is there: a forge takes no name of a label with a new one.
-async fn issue(
+/// Opens an issue where none of ours since then bears the mark, and gives it its labels when it is there: a forge takes no name of a
+/// label with a new one. Tells whether it was there.
+pub(super) async fn issue(
     forge: &dyn Forge,
     since: Option<&str>,
     mark: &str,
     (title, body, labels): (&str, &str, &[String]),
-) -> Result<WrittenOutput, ForgeError> {
+) -> Result<(Issue, bool), ForgeError> {
     let body = format!("{mark}\n{body}");
     let there_or_written = async || {
         let mut there = forge.issues_since(since).await?;
@@ -144,7 +151,7 @@ async fn issue(
     if !labels.is_empty() {
         retried(async || forge.label(made.number, labels).await).await?;
     }
-    Ok(WrittenOutput { number: Some(made.number).filter(|number| *number != 0), url: made.url, was_there })
+    Ok((made, was_there))
 }
 
 /// Closes the thread of the run, and says why first. A pull request that the agent has not seen as it is now stays open.
@@ -227,7 +234,7 @@ fn written(made: Comment, was_there: bool) -> WrittenOutput {
 }
 
 /// Those of ours that begin with a mark.
-async fn ours(forge: &dyn Forge, mut all: Vec<Comment>, mark: &str) -> Result<Vec<Comment>, ForgeError> {
+pub(super) async fn ours(forge: &dyn Forge, mut all: Vec<Comment>, mark: &str) -> Result<Vec<Comment>, ForgeError> {
     all.retain(|one| bears(&one.body, mark));
     if all.is_empty() {
         return Ok(all);
@@ -237,7 +244,8 @@ async fn ours(forge: &dyn Forge, mut all: Vec<Comment>, mark: &str) -> Result<Ve
     Ok(all)
 }
 
-fn bears(body: &str, mark: &str) -> bool {
+/// Whether a text begins with a mark.
+pub(super) fn bears(body: &str, mark: &str) -> bool {
     body.lines().next().is_some_and(|line| line.trim_end() == mark)
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `context` (what is gathered beyond the event), `facts` (what the runner looked
 //! up), `compare` (what a change of a manifest allows), `explain/` (which rule decides, and where it stands), `policy_test/` (cases that a project's rules are held against), `suggest/` (rules that would have let pass what runs were refused), `approval` (whether a comment decides a proposal), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
-//! `name` (checked names), `tokens` (a secret in a text), `registry/` (where package managers fetch from),
+//! `task_list` (an issue's boxes), `name` (checked names), `tokens` (a secret in a text), `registry/` (where package managers fetch from),
 //! `starter/` (a first manifest for a repository), `moment` (times as forges write them), `period_ledger` (what all runs of a repository have spent in a period).
 //!
 //! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
@@ -27,6 +27,7 @@ pub mod render;
 pub mod starter;
 pub mod suggest;
 pub mod task;
+pub mod task_list;
 mod tokens;
 
 pub use bottle_policy::prose;

@@ -75,9 +75,10 @@ impl Stage {
     pub(super) fn fit(&self, workflow: &str) {
         let path = self.job.checkout.join(workflow);
         let shipped = std::fs::read_to_string(&path).expect("the workflow");
-        let ours = match shipped.contains("\n  publish:\n") {
-            true => Self::two_jobs(&shipped, &self.job, &self.double, &self.later),
-            false => Self::with_our_binary(&shipped, &self.job, &self.double, &self.later),
+        let ours = match (shipped.contains("\n  publish:\n"), shipped.contains("\n  split:\n")) {
+            (true, _) => Self::two_jobs(&shipped, &self.job, &self.double, &self.later),
+            (_, true) => Self::tasks(&shipped, &self.job, &self.double),
+            _ => Self::with_our_binary(&shipped, &self.job, &self.double, &self.later),
         };
         std::fs::write(path, ours).expect("the workflow");
     }
@@ -131,6 +132,22 @@ impl Stage {
              run: printf '%s\\n%s\\n' \"$OUTCOME\" \"$OUTPUTS\" > {}\n",
             later.display()
         )
+    }
+
+    /// The same for the file that divides an issue.
+    fn tasks(shipped: &str, job: &Job, double: &Double) -> String {
+        let (binary, cassette) = (env!("CARGO_BIN_EXE_bottle-runner"), job.world.path("cassette.yml"));
+        let env = format!(
+            "\nenv:\n  BOTTLE_STATE_DIR: {}\n  SSL_CERT_FILE: {}\n  BOTTLE_TEST_TOKEN: ${{{{ secrets.BOTTLE_TEST_TOKEN }}}}\n",
+            job.world.path("state").display(),
+            double.ca().display(),
+        );
+        let with = "        id: claude\n        with:\n";
+        assert_eq!(shipped.matches(with).count(), 3, "{shipped}");
+        shipped
+            .replace("\njobs:\n", &format!("{env}\njobs:\n"))
+            .replace(with, &format!("{with}          runner-binary: {binary}\n"))
+            .replace("          issue: ", &format!("          replay: {}\n          issue: ", cassette.display()))
     }
 
     pub(super) fn act(&self, event: &str, payload: &Value) -> Output {

@@ -16,6 +16,7 @@ mod mend;
 mod oldest;
 mod orders;
 mod outputs;
+mod split;
 mod workflows;
 
 use std::path::Path;
