@@ -45,10 +45,12 @@ pub(crate) struct SplitArgs {
 
 /// The result of a division.
 enum Division {
-    /// These runs are due.
     Done {
-        text: String,
+        /// What came of it.
+        lines: Vec<String>,
+        /// The issues that runs shall do, and the agent of these.
         due: Vec<u64>,
+        agent: String,
     },
     Nothing(String),
 }
@@ -64,17 +66,18 @@ pub(super) async fn main(args: &SplitArgs, context: &Context) -> Result<Code, Fa
     if context.in_actions()
         && let Some(path) = context.environment.get("GITHUB_OUTPUT")
     {
-        let (word, due) = match &result {
-            Ok(Division::Done { due, .. }) => ("success", due.as_slice()),
-            Ok(Division::Nothing(_)) => ("skipped", &[][..]),
-            Err(failure) => (conclusion(failure.code), &[][..]),
+        let (word, due, agent) = match &result {
+            Ok(Division::Done { due, agent, .. }) => ("success", due.as_slice(), agent.as_str()),
+            Ok(Division::Nothing(_)) => ("skipped", &[][..], ""),
+            Err(failure) => (conclusion(failure.code), &[][..], ""),
         };
-        actions::write_issues(Path::new(path), word, due)?;
+        actions::write_issues(Path::new(path), word, due, agent)?;
     }
-    let shown = |text: String| if context.in_actions() { plain(&text) } else { text };
+    // In a job a line that begins with `::` would be a command.
+    let shown = |line: &String| if context.in_actions() { plain(line) } else { line.clone() };
     match result {
-        Ok(Division::Done { text, .. }) => print(&shown(text)),
-        Ok(Division::Nothing(why)) => print(&shown(format!("nothing to do: {why}"))),
+        Ok(Division::Done { lines, .. }) => print(&lines.iter().map(shown).collect::<Vec<_>>().join("\n")),
+        Ok(Division::Nothing(why)) => print(&shown(&format!("nothing to do: {why}"))),
         // Anybody can write a comment: none of them makes this repository's jobs red.
         Err(failure) if failure.by_stranger && context.in_actions() => Ok(note(&failure)),
         Err(failure) => Err(failure),
@@ -96,7 +99,7 @@ async fn split(args: &SplitArgs, context: &Context) -> Result<Division, Failure>
         PlanResult::Nothing(why) | PlanResult::Done(why) => return Ok(Division::Nothing(why)),
         PlanResult::Unclear(unclear, _) => return Ok(Division::Nothing(unclear.to_string())),
     };
-    let PlannedRun { planning, forge, .. } = *planned;
+    let PlannedRun { plan, planning, forge, .. } = *planned;
     let Some(forge) = forge? else {
         return Err(Failure::input("this is no job of a forge, where issues are").hint("run it in a workflow"));
     };
@@ -134,7 +137,8 @@ async fn split(args: &SplitArgs, context: &Context) -> Result<Division, Failure>
     }
     show_tasks(forge, &divided, &tasks).await.map_err(failed)?;
     Ok(Division::Done {
-        text: said(thread.number, &list, &tasks, args.dry_run),
+        lines: said(thread.number, &list, &tasks, args.dry_run),
+        agent: plan.agent.name.to_string(),
         due: tasks
             .iter()
             .filter(|part| part.is_due())
@@ -158,7 +162,7 @@ fn check(thread: &Thread, list: &TaskList) -> Result<(), Failure> {
 }
 
 /// What came of it, a line an issue.
-fn said(number: u64, list: &TaskList, parts: &[TaskIssue], dry_run: bool) -> String {
+fn said(number: u64, list: &TaskList, parts: &[TaskIssue], dry_run: bool) -> Vec<String> {
     let mut lines = vec![format!("issue #{number} has {} open tasks, {} are done", list.open.len(), list.done)];
     for part in parts {
         let title = prose::name(&part.issue.title, 80);
@@ -174,7 +178,7 @@ fn said(number: u64, list: &TaskList, parts: &[TaskIssue], dry_run: bool) -> Str
     if dry_run {
         lines.push("a dry run: nothing was written".to_owned());
     }
-    lines.join("\n")
+    lines
 }
 
 fn failed(error: ForgeError) -> Failure {

@@ -255,12 +255,13 @@ pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> Result<(), Failur
     append_outputs(path, &text)
 }
 
-/// The outputs of a step that divides an issue: the issues that runs shall do, as JSON.
+/// The outputs of a step that divides an issue: the issues that runs shall do, as JSON, and the agent that shall do them.
 ///
 /// # Errors
 /// As for [`write_outputs`].
-pub(crate) fn write_issues(path: &Path, conclusion: &str, issues: &[u64]) -> Result<(), Failure> {
-    let values = [("conclusion", conclusion.to_owned()), ("issues", serde_json::json!(issues).to_string())];
+pub(crate) fn write_issues(path: &Path, conclusion: &str, issues: &[u64], agent: &str) -> Result<(), Failure> {
+    let issues = serde_json::json!(issues).to_string();
+    let values = [("conclusion", conclusion.to_owned()), ("issues", issues), ("agent", agent.to_owned())];
     append_outputs(path, &fenced(values, host::unguessable)?)
 }
 

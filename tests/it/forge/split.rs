@@ -70,6 +70,8 @@ fn each_open_task_gets_an_issue_once_and_the_comment_names_its_pull_request() {
         let all = numbers(&first);
         assert_eq!(output(&world, "issues"), json!(all).to_string(), "{kind}");
         assert_eq!(output(&world, "conclusion"), "success", "{kind}");
+        assert_eq!(output(&world, "agent"), "implementer", "{kind}");
+        assert!(said(&out).contains(&format!("\n  #{} Count right: to be done\n", all[0])), "{kind}: {}", said(&out));
         let [card] = &cards(&double)[..] else { panic!("{kind}: {:?}", cards(&double)) };
         assert!(all.iter().all(|n| card.contains(&format!("- [ ] #{n}: no pull request yet"))), "{kind}: {card}");
 
