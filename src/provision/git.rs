@@ -9,8 +9,15 @@ use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 
 /// Through the gate, to which `~/.gitconfig` leads; the working directory is there, and empty. What is in the gate's mirror `$9` is not
-/// sent: the clone has it from there, for good. Where the mirror's history ends is told with what is sent, so here it is copied.
-const CLONING: &str = r#"if [ -n "$9" ] && [ -r "$9/HEAD" ] && [ -x "$9/objects/pack" ]; then
+/// sent: the clone has it from there, for good. Where the mirror's history ends is told with what is sent, so here it is copied. The
+/// gate may just be starting: its mirror is waited for, ten seconds at most, and then done without.
+const CLONING: &str = r#"shared() { [ -n "$1" ] && [ -r "$1/HEAD" ] && [ -x "$1/objects/pack" ]; }
+left=100
+while [ -n "$9" ] && [ "$left" -gt 0 ] && ! shared "$9"; do
+  left=$((left - 1))
+  sleep 0.1
+done
+if shared "$9"; then
   GIT_ALTERNATE_OBJECT_DIRECTORIES=$9/objects git clone --quiet ${8:+--no-checkout} -- "$4" .
   printf '%s\n' "$9/objects" >>.git/objects/info/alternates
   if [ -e "$9/shallow" ] && [ ! -e .git/shallow ]; then cp "$9/shallow" .git/shallow; fi

@@ -94,6 +94,27 @@ async fn sh(dir: &Path, script: &str) -> String {
     String::from_utf8_lossy(&ended.stdout).trim().to_owned()
 }
 
+/// A clone of this repository, for work on this branch from its `main`.
+fn plan(upstream: &Path, branch: &str) -> GitPlan {
+    GitPlan {
+        upstream: RepoName::parse("origin").expect("a name"),
+        gate_url: upstream.display().to_string(),
+        directory: String::new(),
+        bring: Bring::Clone,
+        seed: None,
+        mirror: None,
+        kept: None,
+        history: None,
+        sparse: vec![],
+        base: Some("main".to_owned()),
+        start: None,
+        branch: branch.to_owned(),
+        goes_on: false,
+        commit_hook: None,
+        gitconfig: String::new(),
+    }
+}
+
 async fn judge(case: &Case) {
     let name = &case.name;
     let dir = tempfile::tempdir().expect("a directory");
@@ -116,21 +137,11 @@ async fn judge(case: &Case) {
         sh(&guest, BROUGHT).await;
     }
     let plan = GitPlan {
-        upstream: RepoName::parse("origin").expect("a name"),
-        gate_url: upstream.display().to_string(),
-        directory: String::new(),
         bring: if case.brought { Bring::Checkout(String::new()) } else { Bring::Clone },
-        seed: None,
-        mirror: None,
-        kept: None,
-        history: None,
-        sparse: vec![],
         base: Some(case.base.clone()),
         start,
-        branch: case.branch.clone(),
         goes_on: case.goes_on,
-        commit_hook: None,
-        gitconfig: String::new(),
+        ..plan(&upstream, &case.branch)
     };
     let argv = git::command(&plan, &plan.gate_url, None);
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -188,6 +199,24 @@ async fn only_what_the_agent_has_made_is_pushed() {
     }
 }
 
+#[tokio::test]
+async fn a_mirror_that_the_gate_is_just_making_is_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    sh(dir.path(), UPSTREAM).await;
+    let (upstream, guest, mirror) =
+        (dir.path().join("upstream.git"), dir.path().join("guest"), dir.path().join("mirror"));
+    std::fs::create_dir(&guest).expect("a directory");
+    let plan = GitPlan { mirror: Some(mirror.display().to_string()), ..plan(&upstream, "bottle/work") };
+    let argv = git::command(&plan, &plan.gate_url, None);
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let made = "sleep 0.5; git clone -q --bare upstream.git made.git && mv made.git mirror";
+    let (ended, _) = tokio::join!(run(&guest, &argv), sh(dir.path(), made));
+    assert_eq!(ended.code, 0, "{}", ended.complaint());
+    let alternates = std::fs::read_to_string(guest.join(".git/objects/info/alternates")).expect("what it reads");
+    assert_eq!(alternates.trim(), mirror.join("objects").display().to_string());
+    assert!(sh(&guest, "git count-objects -v").await.contains("in-pack: 0"), "nothing was sent");
+}
+
 /// The commits of a run that its rules judge, each with what is wrong with it.
 async fn broken(guest: &Path, rules: &CommitRules) -> Vec<String> {
     let judge = CommitJudge::new(rules).expect("rules");
@@ -218,23 +247,8 @@ async fn the_guests_own_git_and_the_runner_write_what_the_rules_ask_for() {
     let (upstream, guest) = (dir.path().join("upstream.git"), dir.path().join("guest"));
     std::fs::create_dir(&guest).expect("a directory");
     let start = ObjectId::parse(&sh(&upstream, "git rev-parse refs/pull/9/head").await).expect("a commit");
-    let plan = GitPlan {
-        upstream: RepoName::parse("origin").expect("a name"),
-        gate_url: upstream.display().to_string(),
-        directory: String::new(),
-        bring: Bring::Clone,
-        seed: None,
-        mirror: None,
-        kept: None,
-        history: None,
-        sparse: vec![],
-        base: Some("main".to_owned()),
-        start: Some(start.clone()),
-        branch: "bottle/earlier".to_owned(),
-        goes_on: false,
-        commit_hook: commit_hook(&rules),
-        gitconfig: String::new(),
-    };
+    let plan =
+        GitPlan { start: Some(start.clone()), commit_hook: commit_hook(&rules), ..plan(&upstream, "bottle/earlier") };
     let merge = rules.own_message("Merge commit into bottle/earlier", &own);
     let argv = git::command(&plan, &plan.gate_url, Some(merge));
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
