@@ -202,9 +202,12 @@ impl AutoMergeRequest {
         self.nobody_at_work(&pull).await?;
         self.was_pushed_before(&pull, head).await?;
         let method = match forge.turn_auto_merge_on(&pull, head).await {
-            Ok(Ok(method)) => method,
+            Ok(Ok(method)) => Some(method),
             Ok(Err(why)) => return Err(self.not_on(&why)),
-            Err(error) => return Err(self.unknown(&error).await),
+            Err(error) => {
+                self.is_on_all_the_same(&error).await?;
+                None
+            }
         };
         self.stays_on(head, method).await
     }
@@ -213,25 +216,21 @@ impl AutoMergeRequest {
         Failure::input(format_args!("auto-merge of {} was not turned on: {why}", self.name())).hint(why.hint())
     }
 
-    /// What is said of a call that failed, and may have been done all the same.
-    async fn unknown(&self, error: &ForgeError) -> Failure {
+    /// Fails with a call that has come to nothing, or may have: its answer may have been lost.
+    async fn is_on_all_the_same(&self, error: &ForgeError) -> Result<(), Failure> {
         if !error.may_be_done() {
-            return failed(error.clone());
+            return Err(failed(error.clone()));
         }
-        let state = match self.pull().await {
+        let now = match self.pull().await {
             Ok(pull) => self.is_on(&pull).await,
             Err(failure) => Err(failure),
         };
-        let what = match state {
-            Ok(true) => "it is on all the same",
-            Ok(false) => "it is off",
-            Err(_) => "whether it is on is not known",
-        };
-        Failure::machine(format_args!("{error}; {what}")).hint(format_args!(
-            "{}; `{} auto-merge off` turns it off",
-            error.hint(),
-            self.mention
-        ))
+        match now {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failed(error.clone())),
+            Err(_) => Err(Failure::machine(format_args!("{error}; whether auto-merge is on is not known"))
+                .hint(format_args!("`{} auto-merge off` turns it off; {}", self.mention, error.hint()))),
+        }
     }
 
     /// Fails where a run is at work that may push to the branch.
@@ -277,7 +276,7 @@ impl AutoMergeRequest {
     }
 
     /// Looks once more, now that it is on: who came at the same moment is seen here, or sees that it is on.
-    async fn stays_on(&self, head: &ObjectId, method: MergeMethod) -> Result<String, Failure> {
+    async fn stays_on(&self, head: &ObjectId, method: Option<MergeMethod>) -> Result<String, Failure> {
         let forge = self.forge.as_ref();
         let now = forge.pull_request(self.command.thread.number).await.map_err(failed)?;
         let (name, asker, short) = (self.name(), self.asker(), head.short());
@@ -301,9 +300,9 @@ impl AutoMergeRequest {
             });
         }
         Ok(format!(
-            "**Auto-merge is on**: {asker} asked for it at `{short}`. The forge merges {name} ({}) when all required checks are green. \
+            "**Auto-merge is on**: {asker} asked for it at `{short}`. The forge merges {name}{} when all required checks are green. \
              `{} auto-merge off` turns it off, and so does each run before it pushes to the branch.",
-            method.name(),
+            method.map(|method| format!(" ({})", method.name())).unwrap_or_default(),
             self.mention
         ))
     }

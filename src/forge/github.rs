@@ -354,7 +354,17 @@ impl Forge for Github {
     }
 
     fn turn_auto_merge_off<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<(), ForgeError>> {
-        auto_merge::off_at_github(&self.http, pull).boxed()
+        async move {
+            match auto_merge::off_at_github(&self.http, pull).await {
+                Ok(()) => Ok(()),
+                // It may be off all the same: by somebody else, or by a call whose answer was lost.
+                Err(error) => match self.pull_request(pull.number).await {
+                    Ok(now) if !now.auto_merge => Ok(()),
+                    _ => Err(error),
+                },
+            }
+        }
+        .boxed()
     }
 
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
