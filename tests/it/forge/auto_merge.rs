@@ -178,8 +178,11 @@ fn holds(case: &Case, kind: &'static str) {
     );
     assert_eq!(calls(&double), case.calls, "{name}: {}", said(&out));
     let comments = state["comments"].as_array().expect("comments");
-    let status: Vec<&str> =
-        comments.iter().filter(|one| one["id"] != 900 && one["number"] == 9).filter_map(|one| one["body"].as_str()).collect();
+    let status: Vec<&str> = comments
+        .iter()
+        .filter(|one| one["id"] != 900 && one["number"] == 9)
+        .filter_map(|one| one["body"].as_str())
+        .collect();
     if let Some(told) = &case.told {
         let there = said(&out).contains(told) || status.iter().any(|text| text.contains(told));
         assert!(there, "{name}: {status:?}\n{}", said(&out));
