@@ -334,7 +334,7 @@ fn where_it_is_allowed_a_run_pushes_to_its_own_branch_alone() {
     let double = Double::start("github", json!({}));
     for (rules, refs) in [
         ("", json!(["refs/heads/bottle/**"])),
-        ("  auto_merge: true\n", json!(["refs/heads/bottle/issue-7-words-followed-by-punctuation-are-counted-wrong"])),
+        ("  auto_merge: true\n", json!(["refs/heads/bottle/issue-7-words-followed-by-punctuation-are"])),
     ] {
         let world = World::new(RUNNER);
         world.write("claude-bottle.yml", &super::MANIFEST.replace("triggers:\n", &format!("triggers:\n{rules}")));
