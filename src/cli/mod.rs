@@ -3,6 +3,7 @@
 mod apply;
 mod asked;
 mod audit_credentials;
+mod auto_merge;
 mod cleanup;
 mod doctor;
 mod explain;

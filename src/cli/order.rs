@@ -1,4 +1,4 @@
-//! Commands to a run in a comment: to end the one that is going on, to do the last task again, or to undo it.
+//! Commands to a run in a comment: to end the one that is going on, to do the last task again, to undo it, or to have it merged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use bottle_plan::task::{Form, Undo, thread_name};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::auto_merge::{self, AutoMergeRequest};
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError};
 use crate::permission::{Denial, EventActor, may_ask};
@@ -28,19 +29,22 @@ pub(super) enum OrderResult {
     Done(String),
     /// It is a task, or asks for nothing.
     Task(Asked),
+    /// It may be done, by a run that is none.
+    AutoMerge(Box<AutoMergeRequest>),
 }
 
 /// Carries out an order.
 pub(super) async fn carry_out(
     command: &RunCommand,
     payload: &Value,
-    triggers: &Triggers,
+    (triggers, job_url): (&Triggers, &str),
     forge: &Arc<dyn Forge>,
 ) -> Result<OrderResult, Failure> {
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
         Order::Undo => "undo",
+        Order::AutoMerge { .. } => "auto-merge",
         Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
             return Ok(OrderResult::Task(Asked::Nothing(format!(
@@ -51,6 +55,10 @@ pub(super) async fn carry_out(
     if command.form != Form::Comment {
         return Err(Failure::input(format_args!("`{} {what}` in a review is heard by no run", triggers.mention))
             .hint(format_args!("write it as a comment of its own on {}", name(command))));
+    }
+    if let Order::AutoMerge { on } = command.order {
+        let request = auto_merge::judge(command, (on, job_url), triggers, forge).await?;
+        return Ok(OrderResult::AutoMerge(Box::new(request)));
     }
     let asker = EventActor { login: command.asked_by.login.clone(), id: command.asked_by.id };
     let pull = command.is_pull_request.then_some(command.thread.number);

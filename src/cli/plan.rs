@@ -51,6 +51,7 @@ pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Fail
     match task::plan(&args.task, args.dry_run, &BTreeSet::new(), context).await? {
         PlanResult::Done(what) => print(&what),
         PlanResult::Nothing(why) => print(&format!("nothing to do: {why}")),
+        PlanResult::AutoMerge(request) => print(&request.would()),
         PlanResult::Unclear(unclear, _) => print(&format!("nothing to do: {unclear}")),
         PlanResult::Plan(planned) => match args.format {
             Format::Text => print(&bottle_plan::render::text(&planned.plan)),

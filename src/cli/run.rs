@@ -102,6 +102,11 @@ async fn run_once(
             outputs.conclusion = "success";
             print(&if context.in_actions() { plain(&what) } else { what })
         }
+        PlanResult::AutoMerge(request) => {
+            let what = if args.dry_run { request.would() } else { request.carry_out().await? };
+            outputs.conclusion = "success";
+            print(&if context.in_actions() { plain(&what) } else { what })
+        }
         PlanResult::Nothing(why) => nothing(&why, context, outputs),
         PlanResult::Unclear(unclear, forge) => {
             if !args.dry_run

@@ -13,6 +13,7 @@ use bottle_plan::task::{Source, Task};
 use bottle_policy::outputs::AnswerSchema;
 use bottle_types::address::without_userinfo;
 
+use super::auto_merge::AutoMergeRequest;
 use super::task_args::TaskArgs;
 use super::{Context, asked, extends, facts, oldest, order, resume, rules};
 use crate::exit::{Code, Failure};
@@ -45,6 +46,8 @@ pub(crate) enum PlanResult {
     Done(String),
     /// A comment, by somebody who may ask, that is nearly a command; the forge shows the answer.
     Unclear(Box<Unclear>, Arc<dyn Forge>),
+    /// A person may have the forge merge a pull request, or not any more; nothing is done yet.
+    AutoMerge(Box<AutoMergeRequest>),
 }
 
 /// Makes the plan. The issues in `passed` are not chosen.
@@ -202,9 +205,11 @@ async fn task(
         let Some(forge) = forge.as_ref().map_err(Clone::clone)? else {
             return nothing("this is not a job of a forge, where runs hear comments");
         };
-        match order::carry_out(command, &payload, &manifest.triggers, forge).await? {
+        let job_url = facts.ci.as_ref().map(|ci| ci.run_url.as_str()).unwrap_or_default();
+        match order::carry_out(command, &payload, (&manifest.triggers, job_url), forge).await? {
             order::OrderResult::Done(what) => return Ok(Err(PlanResult::Done(what))),
             order::OrderResult::Task(again) => asked = again,
+            order::OrderResult::AutoMerge(request) => return Ok(Err(PlanResult::AutoMerge(request))),
         }
     }
     let task = match asked {

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue,
-    LabelledIssue, NewCheck, NewPullRequest, OldestIssues, StoredLedger, UserAccess,
+    LabelledIssue, LastPush, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, StoredLedger,
+    UserAccess,
 };
 
 /// Keeps every write.
@@ -176,6 +177,34 @@ impl Forge for Dry {
         self.inner.pull_request(number)
     }
 
+    fn is_auto_merge_on<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.inner.is_auto_merge_on(pull)
+    }
+
+    fn last_push<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<LastPush, ForgeError>> {
+        self.inner.last_push(pull)
+    }
+
+    fn turn_auto_merge_on<'a>(
+        &'a self,
+        pull: &'a ForgePullRequest,
+        _: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Result<MergeMethod, NoAutoMerge>, ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "turn-auto-merge-on", "number": pull.number}));
+            Ok(Ok(MergeMethod::Squash))
+        }
+        .boxed()
+    }
+
+    fn turn_auto_merge_off<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "turn-auto-merge-off", "number": pull.number}));
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         self.inner.open_from(branch)
     }
@@ -199,6 +228,8 @@ impl Forge for Dry {
                 head_repository: None,
                 base: new.base.clone(),
                 from_fork: false,
+                author: Author { id: 0, login: String::new(), is_bot: true },
+                auto_merge: false,
                 updated: None,
                 node: None,
             })

@@ -22,9 +22,9 @@ use super::wire::{
     WireUserAccess,
 };
 use super::{
-    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue,
-    MAX_ISSUE_PAGES, NewCheck, NewPullRequest, OldestIssues, Operation, StoredLedger, UserAccess, is_below, labelled,
-    logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue, LastPush,
+    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, StoredLedger,
+    UserAccess, auto_merge, is_below, labelled, logs,
 };
 
 /// How it is talked to.
@@ -119,6 +119,16 @@ impl Gitea {
             entries.extend(wires);
         }
         Ok(None)
+    }
+
+    /// All that happened to a pull request.
+    async fn history(&self, pull: &ForgePullRequest) -> Result<Vec<WireTimelineEntry>, ForgeError> {
+        let too_many = || ForgeError::Nonsense {
+            operation: auto_merge::READ_STATE,
+            place: format!("pull request #{}", pull.number),
+            problem: "more has happened there than is read".to_owned(),
+        };
+        self.timeline(auto_merge::READ_STATE, pull.number, None).await?.ok_or_else(too_many)
     }
 
     /// The open pull requests from such a branch of this repository; the search ends with the first page that has one.
@@ -326,6 +336,26 @@ impl Forge for Gitea {
             Ok(known_draft(wire))
         }
         .boxed()
+    }
+
+    fn is_auto_merge_on<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move { Ok(auto_merge::is_scheduled(&self.history(pull).await?)) }.boxed()
+    }
+
+    fn last_push<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<LastPush, ForgeError>> {
+        async move { Ok(auto_merge::last_push_at_gitea(&self.history(pull).await?)) }.boxed()
+    }
+
+    fn turn_auto_merge_on<'a>(
+        &'a self,
+        pull: &'a ForgePullRequest,
+        head: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Result<MergeMethod, NoAutoMerge>, ForgeError>> {
+        auto_merge::on_at_gitea(&self.http, self.path(&[]), pull, head).boxed()
+    }
+
+    fn turn_auto_merge_off<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<(), ForgeError>> {
+        auto_merge::off_at_gitea(&self.http, self.path(&[]), pull).boxed()
     }
 
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {

@@ -29,9 +29,9 @@ use super::wire::{
     WireUser, WireUserAccess,
 };
 use super::{
-    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue,
-    MAX_ISSUE_PAGES, NewCheck, NewPullRequest, OldestIssues, Operation, StoredLedger, UserAccess, graphql, is_below,
-    labelled, logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue, LastPush,
+    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, StoredLedger,
+    UserAccess, auto_merge, graphql, is_below, labelled, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -332,6 +332,37 @@ impl Forge for Github {
             let number = number.to_string();
             let wire: WirePull = self.http.send(ApiCall::get(READ_PULL, self.path(&["pulls", &number]))).await?;
             Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn is_auto_merge_on<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        // It came with the pull request.
+        async { Ok(pull.auto_merge) }.boxed()
+    }
+
+    fn last_push<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<LastPush, ForgeError>> {
+        auto_merge::last_push_at_github(&self.http, self.path(&["activity"]), pull).boxed()
+    }
+
+    fn turn_auto_merge_on<'a>(
+        &'a self,
+        pull: &'a ForgePullRequest,
+        head: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Result<MergeMethod, NoAutoMerge>, ForgeError>> {
+        auto_merge::on_at_github(&self.http, (&self.owner, &self.name), pull, head).boxed()
+    }
+
+    fn turn_auto_merge_off<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            match auto_merge::off_at_github(&self.http, pull).await {
+                Ok(()) => Ok(()),
+                // It may be off all the same: by somebody else, or by a call whose answer was lost.
+                Err(error) => match self.pull_request(pull.number).await {
+                    Ok(now) if !now.auto_merge => Ok(()),
+                    _ => Err(error),
+                },
+            }
         }
         .boxed()
     }

@@ -1,7 +1,7 @@
 //! The API of each forge, behind one trait.
 //!
 //! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
-//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `labelled` (issues with a label, and who gave it), `dry` (writes kept, not sent), `detect` (which forge, where,
+//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `labelled` (issues with a label, and who gave it), `auto_merge`, `dry` (writes kept, not sent), `detect` (which forge, where,
 //! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `ledger` (of the repository's budget), `assets` (what people attach), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
@@ -9,6 +9,7 @@
 pub(crate) mod answer;
 pub(crate) mod app;
 mod assets;
+mod auto_merge;
 mod concerned;
 mod deploy_keys;
 mod detect;
@@ -40,6 +41,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 pub(crate) use assets::{Asset, AssetError};
+pub(crate) use auto_merge::{LastPush, MergeMethod, NoAutoMerge};
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token, token_variables};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
@@ -79,6 +81,9 @@ pub(crate) struct ForgePullRequest {
     pub(crate) base: String,
     /// Whether the branch is in another repository, or in one that is gone.
     pub(crate) from_fork: bool,
+    pub(crate) author: Author,
+    /// GitHub: whether it is merged when its checks are green.
+    pub(crate) auto_merge: bool,
     /// When it, or anything said about it, was changed last; RFC 3339.
     pub(crate) updated: Option<String>,
     /// What GitHub's GraphQL calls it.
@@ -244,6 +249,19 @@ pub(crate) trait Forge: Send + Sync {
         sarif: &'a Value,
     ) -> BoxFuture<'a, Result<bool, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>>;
+    /// Whether the forge merges the pull request when its required checks are green.
+    fn is_auto_merge_on<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<bool, ForgeError>>;
+    /// When the branch of a pull request of this repository was pushed to last.
+    fn last_push<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<LastPush, ForgeError>>;
+    /// Has the forge merge the pull request, which is at this commit, when its required checks are green; or says why it would not wait
+    /// for them.
+    fn turn_auto_merge_on<'a>(
+        &'a self,
+        pull: &'a ForgePullRequest,
+        head: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Result<MergeMethod, NoAutoMerge>, ForgeError>>;
+    /// Ends that; where it is off already nothing changes.
+    fn turn_auto_merge_off<'a>(&'a self, pull: &'a ForgePullRequest) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>>;
     /// The open pull requests whose head is a branch of this repository with this name, or with this name, `-` and more.

@@ -39,6 +39,8 @@ pub(crate) struct RepositoryFacts {
     pub(crate) has_pull_requests: Option<bool>,
     /// Gitea.
     pub(crate) has_actions: Option<bool>,
+    /// GitHub: whether auto-merge can be turned on.
+    pub(crate) allow_auto_merge: Option<bool>,
     pub(crate) permissions: Option<TokenRights>,
 }
 

@@ -116,6 +116,11 @@ impl WireTimelineEntry {
         (name, given, self.user.map(Author::from), self.created_at.unwrap_or_default())
     }
 
+    /// When it was.
+    pub(super) fn at(&self) -> Option<&str> {
+        self.created_at.as_deref()
+    }
+
     /// What was done with a label, if it is about one.
     pub(super) fn label_act(self) -> Option<LabelAct> {
         if self.kind != "label" {
@@ -193,6 +198,19 @@ impl WireStatus {
     pub(super) fn is_of(&self, name: &str, job_url: &str) -> bool {
         self.context == name && self.target_url.as_deref() == Some(job_url)
     }
+
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.context == name
+    }
+
+    /// Newer ones have greater numbers.
+    pub(super) fn number(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn is_green(&self) -> bool {
+        self.state == "success"
+    }
 }
 
 /// GitHub: an upload of findings that was taken.
@@ -244,6 +262,9 @@ pub(super) struct WirePull {
     state: String,
     #[serde(default)]
     draft: bool,
+    user: Option<WireUser>,
+    /// GitHub: what it is merged by when its checks are green, if that was asked for.
+    auto_merge: Option<serde_json::Value>,
     updated_at: Option<String>,
     node_id: Option<String>,
     head: WireSide,
@@ -381,6 +402,8 @@ impl From<WirePull> for ForgePullRequest {
             commit: pull.head.sha,
             head_repository: pull.head.repo.map(|repository| repository.full_name),
             base: pull.base.branch,
+            author: writer(pull.user, None, None),
+            auto_merge: pull.auto_merge.is_some(),
             updated: pull.updated_at,
             node: pull.node_id,
         }

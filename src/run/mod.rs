@@ -4,13 +4,14 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `deploy_key` (of this run alone), `budget` (of the repository, in a period), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `artifacts` (that the manifest takes), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `undo` (a branch, put back), `session` (of an earlier run), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `artifacts` (that the manifest takes), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `undo` (a branch, put back), `auto_merge` (turned off before a push), `session` (of an earlier run), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
 //! torn down. How a backend, a forge or the agent works does not belong here.
 
 mod artifacts;
+mod auto_merge;
 mod budget;
 #[cfg(test)]
 mod budget_tests;
@@ -188,6 +189,13 @@ pub(crate) async fn run(mut inputs: RunInputs, events: &Events, cancel: &Cancel)
     };
     let context = RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel };
     let claimed = Claimed::open(context, guard)?;
+    let current = match current {
+        Ok(()) => tokio::select! {
+            off = auto_merge::turn_off(&inputs, events) => off.map_err(|why| Failure::machine(format_args!("not started: {why}"))),
+            failure = cancel.requested() => Err(failure),
+        },
+        failed => failed,
+    };
     let collected = match current {
         Err(failure) => Collected::collect(claimed, None, RunProgress::default(), Err(failure)).await,
         Ok(()) => {

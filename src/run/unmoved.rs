@@ -1,4 +1,4 @@
-//! Looks once more, before the work is pushed, if the pull request is still at the commit that the task was asked for.
+//! Looks once more, before the work is pushed, if the pull request is still at the commit that the task was asked for, and ends its auto-merge.
 
 use bottle_plan::task::Work;
 use bottle_types::door;
@@ -6,7 +6,7 @@ use bottle_types::git::ObjectId;
 use bottle_wire::push_report::PushedRef;
 
 use super::verified::Verified;
-use super::{LiveRun, RunInputs, keep};
+use super::{LiveRun, RunInputs, auto_merge, keep};
 use crate::backend::{Bottle, Side};
 use crate::exit::Code;
 use crate::report::Phase;
@@ -30,7 +30,10 @@ impl<'r> Unmoved<'r> {
         let (run, head) = verified.into_parts();
         run.context.events.phase(Phase::Push);
         let why = match run.context.plan.task.work {
-            Work::Change => moved(run.context.inputs, run.bottle).await,
+            Work::Change => match moved(run.context.inputs, run.bottle).await {
+                None => auto_merge::turn_off(run.context.inputs, run.context.events).await.err(),
+                why => why,
+            },
             Work::Review | Work::Outputs => None,
         };
         match why {

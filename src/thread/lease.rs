@@ -193,6 +193,39 @@ pub(super) async fn take_within(
     }
 }
 
+/// Claims a conversation that no run has; of one that a run has says by which. Only a holder that is silent is waited for: it may be dead.
+pub(crate) async fn take_free(
+    forge: &dyn Forge,
+    number: u64,
+    lease: &Lease,
+) -> Result<Result<LeaseGuard, Lease>, ForgeError> {
+    take_free_within(forge, number, lease, LEASE_TIMES).await
+}
+
+pub(super) async fn take_free_within(
+    forge: &dyn Forge,
+    number: u64,
+    lease: &Lease,
+    times: LeaseTimes,
+) -> Result<Result<LeaseGuard, Lease>, ForgeError> {
+    let started = Instant::now();
+    let mut first: Option<StoredLease> = None;
+    loop {
+        let there = holder(forge, number).await?.filter(|found| found.lease.run != lease.run);
+        let Some(found) = there.filter(|_| started.elapsed() <= times.stale) else { break };
+        if first.as_ref().is_some_and(|first| *first != found) {
+            return Ok(Err(found.lease));
+        }
+        first = Some(found);
+        sleep(times.look).await;
+    }
+    match try_it(forge, number, lease, None, times).await? {
+        Some(guard) => Ok(Ok(guard)),
+        // Somebody else was quicker.
+        None => Ok(Err(last(forge, number).await?.map_or_else(|| lease.clone(), |found| found.lease))),
+    }
+}
+
 /// Writes the lease, and looks whether it stands. The oldest comment of ours is the one that counts.
 async fn try_it(
     forge: &dyn Forge,
@@ -264,6 +297,17 @@ pub(crate) async fn taken_up(forge: &dyn Forge, number: u64, ask: &Ask) -> Resul
 }
 
 impl LeaseGuard {
+    /// Ends the lease, and leaves this text in its place.
+    pub(crate) async fn end(self, forge: &dyn Forge, text: &str) -> Result<(), ForgeError> {
+        let lines = format!(
+            "{}\n{}{}",
+            self.lease.line(false, 1),
+            self.asks.line(None),
+            last_push::line(self.last_push.as_ref())
+        );
+        forge.edit_comment(self.comment, &format!("{MARK}\n{lines}{text}")).await
+    }
+
     /// Who has taken the conversation over; none where it is ours still. A comment that somebody removed is nobody's lease.
     pub(crate) async fn lost_to(&self, forge: &dyn Forge) -> Result<Option<Lease>, ForgeError> {
         let body = match forge.read_comment(self.comment).await {

@@ -5,7 +5,7 @@ use bottle_plan::manifest::PullRequestRules;
 use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
-use crate::forge::{self, FIRST_WAIT, Forge, ForgeError, ForgePullRequest, NewPullRequest};
+use crate::forge::{self, Author, FIRST_WAIT, Forge, ForgeError, ForgePullRequest, NewPullRequest};
 use crate::report::neutral;
 
 /// Around what is renewed; what people write outside of it stays.
@@ -15,6 +15,8 @@ const END: &str = "<!-- claude-bottle: end -->";
 const OUR_DRAFT: &str = "<!-- claude-bottle: draft -->";
 /// How Gitea's drafts begin.
 const DRAFT: &str = "WIP: ";
+/// More numbers in a pull request's text and its branch's name are no conversation's.
+const MAX_THREADS: usize = 10;
 /// How often it is looked for again when the forge may have opened it or not.
 const MAX_LOOKS: u32 = 3;
 
@@ -166,6 +168,29 @@ async fn renew(
     Ok(PublishResult { pull: renewed, opened: false, trouble })
 }
 
+/// Whether a run has opened this pull request, or renewed its text: it is by whoever writes with our token, and has our mark.
+pub(crate) fn is_a_run_s(pull: &ForgePullRequest, me: &Author) -> bool {
+    pull.author.is(me) && pull.body.contains(BEGIN)
+}
+
+/// The conversations whose runs may be at work on the branch of a pull request: its own, those that its text names as ours does, and all
+/// numbers in the branch's name, of which one is that of its issue.
+pub(crate) fn threads_of(pull: &ForgePullRequest) -> Vec<u64> {
+    let named = pull.body.lines().filter_map(|line| {
+        let line = line.trim().strip_suffix('.')?;
+        line.strip_prefix("Closes #").or_else(|| line.strip_prefix("Asked for in #"))
+    });
+    let in_branch = pull.head.split(|c: char| !c.is_ascii_digit());
+    let numbers = named.chain(in_branch).filter_map(|number| number.parse().ok());
+    let mut threads = vec![pull.number];
+    for number in numbers.filter(|number| *number != 0).take(MAX_THREADS) {
+        if !threads.contains(&number) {
+            threads.push(number);
+        }
+    }
+    threads
+}
+
 /// Hands in a review once, whatever goes wrong; its first line is a mark of this run's.
 pub(crate) async fn hand_in(forge: &dyn Forge, plan: &BottlePlan, words: &str) -> Result<(), ForgeError> {
     let Some(pull) = &plan.task.pull_request else { return Ok(()) };
@@ -215,6 +240,48 @@ fn reference(plan: &BottlePlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pull(head: &str, body: &str, author: i64) -> ForgePullRequest {
+        ForgePullRequest {
+            number: 9,
+            url: String::new(),
+            title: "A change".to_owned(),
+            body: body.to_owned(),
+            draft: false,
+            is_open: true,
+            head: head.to_owned(),
+            commit: None,
+            head_repository: None,
+            base: "main".to_owned(),
+            from_fork: false,
+            author: Author { id: author, login: "x".to_owned(), is_bot: false },
+            auto_merge: false,
+            updated: None,
+            node: None,
+        }
+    }
+
+    #[test]
+    fn a_pull_request_of_a_run_has_our_name_and_our_mark() {
+        let me = Author { id: 5, login: "bottle".to_owned(), is_bot: false };
+        let body = evidence("card", false);
+        assert!(is_a_run_s(&pull("bottle/x", &format!("Closes #7.\n\n{body}"), 5), &me));
+        assert!(!is_a_run_s(&pull("bottle/x", &body, 6), &me), "somebody else's with our mark");
+        assert!(!is_a_run_s(&pull("bottle/x", "Mine.", 5), &me), "by hand, with our account");
+    }
+
+    #[test]
+    fn the_threads_of_a_branch_are_found_by_name_and_text() {
+        for (head, body, expected) in [
+            ("bottle/issue-7-parse", "Closes #7.\n\nx", &[9, 7][..]),
+            ("bottle/issue-7-parse-2025", "Mine.", &[9, 7, 2025][..]),
+            ("bottle/x", "x\nAsked for in #12.\n", &[9, 12][..]),
+            ("bottle/x", "see Closes #12. or not", &[9][..]),
+            ("bottle/pull-9", "Closes #0.", &[9][..]),
+        ] {
+            assert_eq!(threads_of(&pull(head, body, 5)), expected, "{head} {body}");
+        }
+    }
 
     #[test]
     fn people_s_own_words_stay() {

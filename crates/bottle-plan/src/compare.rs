@@ -132,6 +132,11 @@ impl Comparison<'_> {
         }
         match (&keys[..], before, after) {
             (["triggers", "labels" | "assignees"], ..) => self.starts(path, before, after),
+            (["triggers", "auto_merge"], ..) => {
+                let direction = if after == &Value::Bool(true) { Direction::Allows } else { Direction::Forbids };
+                let what = "a person may have the forge merge a run's pull request when its required checks are green";
+                self.say(direction, path, what.to_owned());
+            }
             (["bottles", _, "git"], ..) => self.named(path, before, after),
             (["agents", _, "mcp"], ..) => self.servers(path, before, after),
             (["bottles", _, "git", _, "deploy_key"], ..) => self.deploy_key(path, after),

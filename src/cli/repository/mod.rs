@@ -100,6 +100,7 @@ impl Subject {
         self.workflows(&branch, pinned, survey).await;
         if let Some(manifest) = self.manifest(&branch, survey).await {
             self.labels(&manifest, survey).await;
+            self.auto_merge(&manifest, &facts, survey);
         }
         match self.settings.kind {
             ForgeKind::Github => self.rules(survey).await,
@@ -162,6 +163,18 @@ impl Subject {
     async fn read(&self, name: &str, text: &str) -> Result<Manifest, Failure> {
         let source = super::extends::source(name, text, &self.environment).await?;
         super::extends::manifest(&source)
+    }
+
+    /// Whether what the manifest lets people ask for can be done.
+    fn auto_merge(&self, manifest: &Manifest, facts: &RepositoryFacts, survey: &mut Survey) {
+        match facts.allow_auto_merge.filter(|_| manifest.triggers.auto_merge) {
+            Some(true) => survey.there("auto-merge is allowed"),
+            Some(false) => survey.missing(format!(
+                "auto-merge is not allowed, so that `{} auto-merge` is refused: enable \"Allow auto-merge\" at {}/settings",
+                manifest.triggers.mention, self.web
+            )),
+            None => {}
+        }
     }
 
     /// The labels that the manifest's triggers name.

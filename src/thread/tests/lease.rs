@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::exit::{Code, Failure};
 use crate::forge::testing::*;
 use crate::report::{Phase, RunEvent};
-use crate::thread::lease::{LeaseTimes, holder, take_within};
+use crate::thread::lease::{LeaseTimes, holder, take_free_within, take_within};
 use crate::thread::status_comment::{KeeperConfig, OnLeaseLost, Sticky};
 use crate::thread::{Ask, Claim, Lease, LeaseGuard};
 
@@ -50,6 +50,39 @@ fn of_us(kind: &str) -> &'static str {
 fn status(kind: &str, lease: &Lease, live: bool) -> Value {
     let body = format!("{MARK}\n{}\n### x", lease.line(live, 1));
     json!({"id": 50, "number": 7, "author": of_us(kind), "body": body, "created_at": "2026-03-02T09:14:00Z", "updated_at": "2026-03-02T09:14:00Z"})
+}
+
+#[tokio::test]
+async fn a_free_thread_is_taken_and_no_live_run_is_waited_for() {
+    for kind in ["github", "gitea"] {
+        let dead = lease("dead", 1);
+        let double = Double::start(kind, json!({"comments": [status(kind, &dead, true)]}));
+        let (forge, mine) = (forge(&double), lease("mine", 2));
+        let times = LeaseTimes { stale: Duration::from_millis(600), ..LEASE_TIMES };
+        let guard = take_free_within(forge.as_ref(), 7, &mine, times).await.expect("an answer").expect("a lease");
+        assert_eq!(holder(forge.as_ref(), 7).await.expect("an answer").map(|found| found.lease), Some(mine.clone()));
+        guard.end(forge.as_ref(), "Done.").await.expect("an answer");
+        let body = double.state()["comments"][0]["body"].as_str().expect("a text").to_owned();
+        assert!(body.ends_with("Done.") && body.contains("run mine ended"), "{body}");
+        assert_eq!(holder(forge.as_ref(), 7).await.expect("an answer"), None);
+
+        // One that renews its line goes on.
+        let live = lease("live", 3);
+        let beat = |beat: u64| {
+            let body = format!("{MARK}\n{}\n### x", live.line(true, beat));
+            json!({"id": 50, "number": 7, "author": of_us(kind), "body": body})
+        };
+        double.say(&beat(1));
+        let renewed = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            double.say(&beat(2));
+        };
+        let (taken, ()) = tokio::join!(take_free_within(forge.as_ref(), 7, &mine, LEASE_TIMES), renewed);
+        assert_eq!(taken.expect("an answer").expect_err("another run"), live);
+        let writes = double.writes().iter().filter(|write| write.contains("/issues/")).count();
+        assert_eq!(writes, 2, "the lease and its end alone: {:?}", double.writes());
+        double.assert_valid();
+    }
 }
 
 /// A run that holds the thread, by its comment.

@@ -4,6 +4,7 @@ mod action;
 mod answer;
 mod asks;
 mod attachments;
+mod auto_merge;
 mod base;
 mod branch;
 mod budget;

@@ -197,6 +197,12 @@ fn ask(
     if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
         asker.person("proposals are decided by people")?;
     }
+    if matches!(order, Order::AutoMerge { .. }) {
+        asker.person("a merge is asked for by people")?;
+        if !is_pull_request {
+            return nothing("an issue has nothing to merge; write it on the pull request");
+        }
+    }
     Err(Stop::Answer(Asked::Command(Box::new(RunCommand {
         order,
         asked_by: asker.actor,
@@ -219,6 +225,7 @@ pub(super) fn order(said: SaidCommand<'_>) -> Result<Option<Order>, EventError> 
         SaidCommand::Stop => Order::Stop,
         SaidCommand::Retry => Order::Retry,
         SaidCommand::Undo => Order::Undo,
+        SaidCommand::AutoMerge { on } => Order::AutoMerge { on },
         SaidCommand::Approve(id, _) => Order::Approve(proposal(id)?),
         SaidCommand::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
         SaidCommand::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },

@@ -16,6 +16,8 @@ pub(crate) enum SaidCommand<'a> {
     Retry,
     /// Put the branch back to where it was before the last run.
     Undo,
+    /// Have the forge merge the pull request when its required checks are green, or not any more.
+    AutoMerge { on: bool },
     /// Say yes to a proposal, with the code that was shown with it.
     Approve(&'a str, &'a str),
     /// Say no, and why.
@@ -56,7 +58,8 @@ pub(crate) fn answers(text: &str) -> impl Iterator<Item = SaidCommand<'_>> {
 const OURS: &str = "<!-- claude-bottle:";
 
 /// How names go on that people make of a command's first words, as in `/claude-fix`.
-const VERBS: [&str; 10] = ["fix", "review", "stop", "retry", "undo", "continue", "rebase", "approve", "deny", "answer"];
+const VERBS: [&str; 11] =
+    ["fix", "review", "stop", "retry", "undo", "continue", "rebase", "auto-merge", "approve", "deny", "answer"];
 
 /// The beginning of the first line that is nearly a command, and the beginning that was meant. A text of a run's own has none.
 ///
@@ -128,9 +131,10 @@ fn is_stop(c: char) -> bool {
     is_pause(c) || matches!(c, '.' | '!' | '?' | '\u{3002}' | '\u{ff01}' | '\u{ff1f}')
 }
 
-/// A verb that is alone on its line, without the punctuation behind it.
+/// A verb that is alone on its line, without the punctuation behind it; of two words with one space between them.
 fn verb(line: &str) -> String {
-    line.trim().trim_end_matches(is_stop).to_ascii_lowercase()
+    let words: Vec<&str> = line.trim().trim_end_matches(is_stop).split_whitespace().collect();
+    words.join(" ").to_ascii_lowercase()
 }
 
 fn work(rest: &str) -> SaidCommand<'_> {
@@ -146,6 +150,8 @@ fn work(rest: &str) -> SaidCommand<'_> {
         ("stop", _) => return SaidCommand::Stop,
         ("retry", None) => return SaidCommand::Retry,
         ("undo", None) => return SaidCommand::Undo,
+        ("auto-merge", None) => return SaidCommand::AutoMerge { on: true },
+        ("auto-merge off", None) => return SaidCommand::AutoMerge { on: false },
         ("review", _) => WorkKind::Review,
         ("continue", _) => WorkKind::Continue,
         ("rebase", _) => WorkKind::Rebase,
@@ -219,6 +225,13 @@ mod tests {
             ("/claude, Undo.\nplease", SaidCommand::Undo),
             ("/claude undo the last commit", text(None, "undo the last commit")),
             ("/claude agent=x undo", text(Some("x"), "undo")),
+            ("/claude auto-merge", SaidCommand::AutoMerge { on: true }),
+            ("/claude Auto-merge.\nthanks", SaidCommand::AutoMerge { on: true }),
+            ("/claude auto-merge  off", SaidCommand::AutoMerge { on: false }),
+            ("/claude auto-merge when it is green", text(None, "auto-merge when it is green")),
+            ("/claude auto-merge on", text(None, "auto-merge on")),
+            ("/claude agent=x auto-merge", text(Some("x"), "auto-merge")),
+            ("> /claude auto-merge\n\n/claude auto-merge off", SaidCommand::AutoMerge { on: false }),
             ("/claude review the tests", text(None, "review the tests")),
             ("/claude stop", SaidCommand::Stop),
             ("/claude agent=x stop", SaidCommand::Stop),
@@ -267,6 +280,7 @@ mod tests {
             ("/claude-fix", "/claude-fix"),
             ("/claude_review", "/claude_review"),
             ("/claude-undo", "/claude-undo"),
+            ("/claude-auto-merge", "/claude-auto-merge"),
             (" / claude fix", "/ claude"),
             ("@claud fix", "@claud"),
             ("/botle approve P1 0a1b2c", "/botle"),
@@ -323,6 +337,10 @@ mod tests {
             "/claudette fix",
             "/claude-bot fix",
             "`/claude fix`",
+            "> /claude auto-merge",
+            "```\n/claude auto-merge\n```",
+            "    /claude auto-merge",
+            "<!--\n/claude auto-merge\n-->",
             "`\n/claude fix\n`",
             "**/claude** fix",
             "\\/claude fix",

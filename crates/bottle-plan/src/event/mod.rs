@@ -122,6 +122,11 @@ pub enum Order {
     Retry,
     /// Put the branch back to where it was before the last one.
     Undo,
+    /// Have the forge merge the pull request when all its required checks are green.
+    AutoMerge {
+        /// False: not any more.
+        on: bool,
+    },
     /// Grant a proposal.
     Approve(ProposalId),
     /// Turn a proposal down.

@@ -174,6 +174,10 @@ fn verdict(asked: &Asked) -> (Verdict, String) {
                 Order::Stop => "stops the run",
                 Order::Retry => "does the last run's task again",
                 Order::Undo => "puts the branch back to where it was before the last run",
+                Order::AutoMerge { on: true } => {
+                    "has the forge merge the pull request when its required checks are green"
+                }
+                Order::AutoMerge { on: false } => "turns auto-merge off",
                 Order::Approve(_) => "grants a proposal",
                 Order::Deny { .. } => "turns a proposal down",
                 Order::Answer { .. } => "answers the agent's question",

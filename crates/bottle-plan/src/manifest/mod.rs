@@ -634,13 +634,23 @@ pub struct Triggers {
     /// Login names that start a run when an issue is assigned to them, each with its agent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub assignees: BTreeMap<String, Name>,
+    /// Whether a person may have the forge merge a run's pull request when its required checks are green. Each run then pushes to its
+    /// own branch alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub auto_merge: bool,
     /// Who may ask.
     pub who: Who,
 }
 
 impl Default for Triggers {
     fn default() -> Self {
-        Self { mention: "/claude".to_owned(), labels: BTreeMap::new(), assignees: BTreeMap::new(), who: Who::default() }
+        Self {
+            mention: "/claude".to_owned(),
+            labels: BTreeMap::new(),
+            assignees: BTreeMap::new(),
+            auto_merge: false,
+            who: Who::default(),
+        }
     }
 }
 

@@ -131,6 +131,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     note_injections(task, &mut notes);
     super::attachments::note(task, &mut notes);
     let mut gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
+    if manifest.triggers.auto_merge {
+        upstreams.close_other_branches(&mut gate, git.as_ref());
+    }
     Upstreams::limit_history(&mut gate.upstreams, git.as_ref(), task)?;
     if gate.judges_commits() {
         gate.bases = super::signing::bases(git.as_ref(), facts);

@@ -176,6 +176,21 @@ impl Upstreams {
         }
     }
 
+    /// Leaves in the gate's rules for the repository that the guest works in the run's own branch alone, and tags: another branch may be
+    /// that of a pull request which a person has had the forge merge as it was.
+    pub(super) fn close_other_branches(&self, gate: &mut GatePolicy, git: Option<&GitPlan>) {
+        let Some(main) = self.main() else { return };
+        let is_main = |url: &UpstreamUrl| {
+            url.host == main.url.host && url.repository().eq_ignore_ascii_case(main.url.repository())
+        };
+        for upstream in gate.upstreams.iter_mut().filter(|upstream| is_main(&upstream.url)) {
+            let own = git.map(|git| format!("refs/heads/{}", git.branch));
+            let own = own.filter(|own| RefRules::new(&upstream.push).is_ok_and(|rules| rules.judge(own).is_ok()));
+            upstream.push.refs.retain(|glob| glob.starts_with("refs/tags/"));
+            upstream.push.refs.extend(own);
+        }
+    }
+
     /// Names in each limit of the history what a run about this needs.
     pub(super) fn limit_history(
         upstreams: &mut [Upstream],

@@ -66,6 +66,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("triggers.labels.*", Rule::Same),
     ("triggers.assignees", Rule::NamesInPlace),
     ("triggers.assignees.*", Rule::Same),
+    ("triggers.auto_merge", Rule::TrueIfThere),
     ("triggers.who", Rule::Keys),
     ("triggers.who.permission", Rule::UpTo(&["admin", "maintain", "write", "triage", "read"])),
     ("triggers.who.bots", Rule::Within),
