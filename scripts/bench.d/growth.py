@@ -8,8 +8,10 @@ import time
 
 import instructions
 
-# What one more turn costs by callgrind, which is the same each time; or of a processor, where that would take minutes: the least of so many.
+# What one more turn costs by callgrind, which is the same each time; or of a processor, where that would take minutes: the least of so many, of as many turns
+# as take so long.
 BY_INSTRUCTIONS, BY_TIME, TIMES = "instructions", "ms of a processor", 3
+ENOUGH_MS, MOST_TURNS = 60, 3000
 # Above n log n by this much between the last two points is worse; time is not as steady.
 STEADY = {BY_INSTRUCTIONS: 1.02, BY_TIME: 1.25}
 
@@ -35,12 +37,12 @@ def processor_ms(program, *arguments):
 
 def timed(program, path, size):
     """Milliseconds of a turn: the more turns the shorter they are, so that the clock's ticks don't show."""
-    turns = 1
-    while True:
-        least = [min(processor_ms(program, path, count, size) for _ in range(TIMES)) for count in (1, 1 + turns)]
-        if least[1] - least[0] >= 50 or turns >= 4096:
-            return max(least[1] - least[0], 0.001) / turns
-        turns *= 8
+    def more(turns):
+        first, all_turns = (min(processor_ms(program, path, count, size) for _ in range(TIMES)) for count in (1, 1 + turns))
+        return max(all_turns - first, 0.001) / turns
+
+    once = more(1)
+    return once if once >= ENOUGH_MS else more(min(math.ceil(ENOUGH_MS / once), MOST_TURNS))
 
 
 def exponent(points):

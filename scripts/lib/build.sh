@@ -86,8 +86,7 @@ build_hotpaths() {
   TARGET_TRIPLE=$(uname -m)-unknown-linux-musl
   [ -d "$(rustc --print sysroot)/lib/rustlib/$TARGET_TRIPLE/lib" ] ||
     die "this Rust toolchain has no standard library for $TARGET_TRIPLE" "rustup target add $TARGET_TRIPLE"
-  env -u RUSTFLAGS CARGO_INCREMENTAL=0 CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}" \
-    cargo build --quiet --locked --manifest-path "$ROOT/Cargo.toml" --profile "$PROFILE" --target "$TARGET_TRIPLE" -p bottle-plan --example hotpaths
+  (unset RUSTFLAGS && cargo_build --locked --target "$TARGET_TRIPLE" -p bottle-plan --example hotpaths)
   HOTPATHS=$TARGET/$TARGET_TRIPLE/$PROFILE/examples/hotpaths
   export TARGET_TRIPLE PROFILE
 }

@@ -29,8 +29,18 @@ struct Case {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Curve {
+    name: String,
+    points: Vec<(u64, u64)>,
+    exponent: String,
+    worse: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Cases {
     case: Vec<Case>,
+    curve: Vec<Curve>,
 }
 
 fn cases() -> Cases {
@@ -47,6 +57,17 @@ fn instructions(command: &str, dir: &Path, more: &[String]) -> (i32, String, Str
         .expect("python");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
+/// What a program of Python says that imports the benchmarks' modules; it has `value` as its input.
+fn said_by(program: &str, value: &serde_json::Value) -> String {
+    let start = "import json, sys\nsys.path.insert(0, sys.argv[1])\nvalue = json.loads(sys.argv[2])\n";
+    let output = python()
+        .args(["-c", &format!("{start}{program}"), &format!("{ROOT}/scripts/bench.d"), &value.to_string()])
+        .output()
+        .expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 fn narrowed(line: &str) -> String {
@@ -105,4 +126,53 @@ fn one_count_is_written_beside_the_others_of_its_toolchain_alone() {
     let (code, _, said) = instructions("update", dir.path(), &["beta".to_owned()]);
     assert!(code == 1 && said.contains("beside counts of another toolchain"), "{said}");
     assert_eq!(written, std::fs::read_to_string(dir.path().join("expected.toml")).expect("the file"));
+}
+
+#[test]
+fn a_curve_is_held_against_n_log_n() {
+    for curve in cases().curve {
+        let said = said_by(
+            "import growth\none = growth.curve('x', value, growth.BY_INSTRUCTIONS, 'n')\nprint(growth.told(one))",
+            &json!(curve.points),
+        );
+        let verdict = if curve.worse { "WORSE than n log n" } else { "not worse than n log n" };
+        assert!(said.ends_with(&format!(": n^{}, {verdict}\n", curve.exponent)), "{}: {said}", curve.name);
+    }
+}
+
+/// The lines of one benchmark, from its JSON to the table and the page.
+#[test]
+fn a_ratio_is_to_the_floor_or_to_the_best_peer() {
+    let egress = |rate: f64, p99: f64| json!({ "rate": rate, "p99_ms": p99 });
+    let figures = json!({
+        "doors": egress(2000.0, 2.5), "floor": egress(4000.0, 1.0), "squid": egress(1600.0, 1.5), "mitmproxy": egress(80.0, 30.0),
+        "renewed_us": 12.5, "signed_us": 40,
+    });
+    let program = "import all, page\nrows = [{'bench': 'egress', **one} for one in all.of_egress(value)]\n\
+                   rows += [{'bench': '<b>', **all.row('x', 's', 3, peers={'one': 2, 'two': 1.5, 'none': None})}]\n\
+                   rows += [{'bench': 'more', **all.row('y', 's', 3, peers={'one': 2, 'two': 1.5}, more_is_better=True)}]\n\
+                   print('\\n'.join(page.table(rows, None)))\n\
+                   import growth\ncurve = growth.curve('c', [[1, 10], [10, 100], [100, 9000]], growth.BY_INSTRUCTIONS, 'n')\n\
+                   print(page.html(rows, None, {'apply': 'why'}, ['late'], [curve], True))";
+    let said = said_by(program, &figures);
+    let (table, page) = said.split_once("<!doctype html>").expect("a page");
+    let lines: Vec<String> = table.lines().map(narrowed).collect();
+    for line in [
+        "name unit floor ours peers ratio last release's",
+        "egress: requests, 16 connections 1/s 4,000 2,000 squid 1,600, mitmproxy 80 0.50x -",
+        "egress: p99, 16 connections ms 1 2.5 squid 1.5, mitmproxy 30 2.50x -",
+        "egress: memory, 1,000 connections MB - - - - -",
+        "egress: a renewed credential, over a static us - 12.5 - - -",
+        "<b>: x s - 3 one 2, two 1.5 2.00x -",
+        "more: y s - 3 one 2, two 1.5 1.50x -",
+    ] {
+        assert!(lines.iter().any(|own| own == line), "{line}: {table}");
+    }
+    assert!(
+        page.contains("<td>&lt;b&gt;: x</td>") && page.contains("<svg ") && page.contains("worse than n log n</span>"),
+        "{page}"
+    );
+    for outside in ["<script", "<link", "src=", "href=", "url(", "http:", "https:"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
 }
