@@ -96,7 +96,7 @@ def of_egress(figures):
     ]:
         yield row(name, unit, way("doors", key), way("floor", key), {peer: way(peer, key) for peer in ["squid", "mitmproxy"]}, more)
     for key, name in [("renewed_us", "a renewed credential, over a static"), ("signed_us", "a signature, over a static header")]:
-        yield row(name, "us", figures[key])
+        yield row(name, "us", figures.get(key))
 
 
 def of_gate(figures):

@@ -19,7 +19,9 @@ def peers(one):
 
 
 def ratio(one):
-    return "-" if one["ratio"] is None else f"{one['ratio']:.2f}x"
+    if one["ratio"] is None:
+        return "-"
+    return f"{one['ratio']:.2f}x" if one["ratio"] >= 0.1 else f"{one['ratio']:.3f}x"
 
 
 def cells(rows, version):

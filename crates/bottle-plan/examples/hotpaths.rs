@@ -5,22 +5,13 @@
 //! `hotpaths PATH TURNS [SIZE]` makes the input, and goes the way so many times. All input is made here, of fixed seeds, and every outcome is
 //! checked: two counts that differ by their turns alone differ by the turns' instructions.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a benchmark reads its arguments, prints, and knows no policy"
-)]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads its arguments and prints")]
 
 use std::error::Error;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bottle_plan::facts::HostFacts;
-use bottle_plan::manifest;
-use bottle_plan::name::Name;
-use bottle_plan::plan::{Options, plan};
-use bottle_plan::task::Task;
 use bottle_policy::conditions::Details;
 use bottle_policy::forge_read::{ForgeReadJudge, ForgeReadRules, ForgeRequest};
 use bottle_policy::gate::commits::{CommitJudge, CommitRules};
@@ -52,7 +43,7 @@ struct HotPath {
     prepare: fn(usize) -> Result<Turn>,
 }
 
-const PATHS: [HotPath; 14] = [
+const PATHS: [HotPath; 13] = [
     HotPath { name: "scan-source", unit: "bytes", size: 128 << 10, turns: 2, prepare: |size| scan(source(size)) },
     HotPath { name: "scan-json", unit: "bytes", size: 128 << 10, turns: 2, prepare: |size| scan(conversation(size)) },
     HotPath { name: "scan-minified", unit: "bytes", size: 128 << 10, turns: 2, prepare: |size| scan(minified(size)) },
@@ -66,7 +57,6 @@ const PATHS: [HotPath; 14] = [
     HotPath { name: "record-chain", unit: "events", size: 1_000, turns: 1, prepare: record_chain },
     HotPath { name: "mcp-message", unit: "messages", size: 100, turns: 4, prepare: mcp_messages },
     HotPath { name: "forge-graphql", unit: "documents", size: 20, turns: 4, prepare: forge_graphql },
-    HotPath { name: "plan", unit: "plans", size: 1, turns: 5, prepare: plans },
 ];
 
 fn main() -> Result<()> {
@@ -411,58 +401,5 @@ fn forge_graphql(count: usize) -> Result<Turn> {
             bytes += judge.request(request)?.body.ok_or("a query without a body")?.len();
         }
         Ok(bytes)
-    }))
-}
-
-const MANIFEST: &str = r#"version: 1
-bottles:
-  default:
-    image: ghcr.io/claude-bottle/agent:v1
-    env: { RUST_LOG: info, JOBS: 2 }
-    resources: { cpus: 2, memory: 4GiB, pids: 512 }
-    egress:
-      routes:
-        - host: api.anthropic.com
-          methods: [POST]
-          paths: [/v1/messages, /v1/messages/count_tokens]
-          auth: { header: x-api-key, from: ANTHROPIC_API_KEY }
-        - { host: "*.docs.example.org", methods: [GET, HEAD] }
-        - { host: mirror.example.org, port: 8443, scheme: https, paths: ["/simple/**"], auth: { bearer: MIRROR_TOKEN } }
-    git:
-      - name: origin
-        upstream: https://git.example.org/team/app.git
-        token_from: APP_TOKEN
-        push:
-          refs: ["refs/heads/bottle/**"]
-          protect_paths: [".github/workflows/**", "claude-bottle.yml"]
-          max_files: 200
-    supervise: { approval: comment, timeout: 15m }
-agents:
-  implementer: { bottle: default, limits: { turns: 60, time: 45m, tokens: 2000000 }, verify: [cargo test --locked] }
-  reviewer: { bottle: default }
-triggers:
-  mention: "/claude"
-  labels: { claude: implementer, "claude: review": reviewer }
-"#;
-
-/// A manifest read and planned.
-fn plans(count: usize) -> Result<Turn> {
-    let facts = HostFacts {
-        seed: "1a2b3c".to_owned(),
-        started_at: "2026-11-20T10:00:00Z".to_owned(),
-        state_root: "/home/me/.local/state/claude-bottle".to_owned(),
-        home: Some("/home/me".to_owned()),
-        variables: ["ANTHROPIC_API_KEY", "APP_TOKEN", "MIRROR_TOKEN"].map(str::to_owned).into(),
-        ..HostFacts::default()
-    };
-    let options = Options { agent: Some(Name::parse("implementer")?), ..Options::default() };
-    Ok(Box::new(move || {
-        let mut routes = 0;
-        for _ in 0..count {
-            let manifest = manifest::parse(MANIFEST, "claude-bottle.yml")?;
-            let made = plan(&Task::text("Tidy up the README."), &manifest, &facts, &options)?;
-            routes += made.policies.routes.routes.len();
-        }
-        if routes == 0 { Err("a plan without routes".into()) } else { Ok(routes) }
     }))
 }
