@@ -1,4 +1,4 @@
-"""What scripts/bench.d/gate measures: DIRECTORY SIDECARS LINK [PART]...
+"""What scripts/bench.d/gate measures: DIRECTORY SIDECARS LINK [--rounds N] [PART]...
 
 The upstream is a real sshd on loopback. Each round does the same work by hand and through the gate, one after the other, so
 that what else the machine does hits both alike; medians count.
@@ -12,7 +12,9 @@ import sys
 
 from gate_world import DIR, World, run, say, through, timed
 
-PARTS = [word for text in sys.argv[4:] for word in text.split(",")] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
+# Fewer rounds of the pushes, for a quick look.
+AT_MOST, MORE = (int(sys.argv[5]), sys.argv[6:]) if sys.argv[4:5] == ["--rounds"] else (5, sys.argv[4:])
+PARTS = [word for text in MORE for word in text.split(",")] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
 WORDS = [line.strip() for line in """
 alpha buffer cache daemon error field guard handle index joiner kernel layer module number object parser queue reader
 socket table update value window yield branch commit merge vector string result option config filter stream packet
@@ -87,6 +89,8 @@ def pushes(world, name, rounds, make):
         if turn:
             ours.append(gated), by_hand.append(scan + push), scans.append(scan), direct.append(push)
     parts = f" (gitleaks {statistics.median(scans):.3f} s, push {statistics.median(direct):.3f} s)"
+    # The floor: the same push, and nobody looks.
+    FIGURES[f"{name}_push_s"] = round(statistics.median(direct), 3)
     conclude(name, ours, by_hand, 1.15, parts)
     world.stop_gate()
     for path in [DIR / "upstream/direct.git", DIR / "upstream/gated.git", work]:
@@ -163,7 +167,7 @@ world = World()
 try:
     for part, rounds, make in [("commits", 5, commits), ("text_blob", 3, text_blob), ("binary_blob", 3, binary_blob)]:
         if part in PARTS:
-            pushes(world, part, rounds, make)
+            pushes(world, part, min(rounds, AT_MOST), make)
     if {"fetch", "clone"} & set(PARTS):
         large_repository(world, 10_000)
     if "fetch" in PARTS:

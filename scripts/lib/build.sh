@@ -78,3 +78,15 @@ build_link() {
   mkdir -p "$TARGET/$PROFILE"
   ln -f "$(link_path)" "$TARGET/$PROFILE/bottle-link"
 }
+
+# build_hotpaths: sets HOTPATHS, the program whose instructions are counted. It is built for musl, as a release is: then its libc is the toolchain's, and
+# no count depends on the machine's. Sets TARGET_TRIPLE for what says so.
+build_hotpaths() {
+  ensure_toolchain
+  TARGET_TRIPLE=$(uname -m)-unknown-linux-musl
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$TARGET_TRIPLE/lib" ] ||
+    die "this Rust toolchain has no standard library for $TARGET_TRIPLE" "rustup target add $TARGET_TRIPLE"
+  (unset RUSTFLAGS && cargo_build --locked --target "$TARGET_TRIPLE" -p bottle-plan --example hotpaths)
+  HOTPATHS=$TARGET/$TARGET_TRIPLE/$PROFILE/examples/hotpaths
+  export TARGET_TRIPLE PROFILE
+}

@@ -1,0 +1,178 @@
+//! What the benchmarks' scripts make of figures: the cases of `benchmarks.toml`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bottle_testkit::python;
+use serde::Deserialize;
+use serde_json::json;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// None: there is no file.
+    expected: Option<BTreeMap<String, u64>>,
+    counted: BTreeMap<String, u64>,
+    #[serde(default)]
+    other: BTreeMap<String, String>,
+    #[serde(default)]
+    options: Vec<String>,
+    #[serde(default)]
+    lines: Vec<String>,
+    #[serde(default)]
+    says: Vec<String>,
+    code: i32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Curve {
+    name: String,
+    points: Vec<(u64, u64)>,
+    exponent: String,
+    worse: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    case: Vec<Case>,
+    curve: Vec<Curve>,
+}
+
+fn cases() -> Cases {
+    toml::from_str(include_str!("benchmarks.toml")).expect("cases")
+}
+
+/// Runs the script with its arguments; the exit code, and what it said on both outputs.
+fn instructions(command: &str, dir: &Path, more: &[String]) -> (i32, String, String) {
+    let output = python()
+        .arg(format!("{ROOT}/scripts/bench.d/instructions.py"))
+        .args([command.as_ref(), dir.join("expected.toml").as_os_str(), dir.join("counted.json").as_os_str()])
+        .args(more)
+        .output()
+        .expect("python");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
+/// What a program of Python says that imports the benchmarks' modules; it has `value` as its input.
+fn said_by(program: &str, value: &serde_json::Value) -> String {
+    let start = "import json, sys\nsys.path.insert(0, sys.argv[1])\nvalue = json.loads(sys.argv[2])\n";
+    let output = python()
+        .args(["-c", &format!("{start}{program}"), &format!("{ROOT}/scripts/bench.d"), &value.to_string()])
+        .output()
+        .expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn narrowed(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn counts_are_held_against_those_written_down() {
+    let toolchain = json!({
+        "rustc": "1.95.0 (of a test)", "target": "x86_64-unknown-linux-musl", "profile": "dist", "features": "ssse3 avx2",
+    });
+    for case in cases().case {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, value: &serde_json::Value| {
+            std::fs::write(dir.path().join(name), value.to_string()).expect("written");
+        };
+        // What is written down is written by the script itself.
+        if let Some(expected) = &case.expected {
+            write("counted.json", &json!({ "toolchain": toolchain, "counts": expected }));
+            assert_eq!(instructions("update", dir.path(), &[]).0, 0, "{}", case.name);
+        }
+        let mut now = toolchain.clone();
+        for (key, value) in &case.other {
+            now[key] = json!(value);
+        }
+        write("counted.json", &json!({ "toolchain": now, "counts": case.counted }));
+        let (code, table, said) = instructions("compare", dir.path(), &case.options);
+        assert_eq!(code, case.code, "{}: {table}{said}", case.name);
+        let lines: Vec<String> = table.lines().map(narrowed).collect();
+        for line in &case.lines {
+            assert!(lines.contains(line), "{}: {line}: {table}", case.name);
+        }
+        for words in &case.says {
+            assert!(said.contains(words), "{}: {words}: {said}", case.name);
+        }
+        assert_eq!(said.is_empty(), code == 0 && case.says.is_empty(), "{}: {said}", case.name);
+        let figures: serde_json::Value = serde_json::from_str(table.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(figures["comparable"], json!(!said.contains("not comparable")), "{}", case.name);
+    }
+}
+
+#[test]
+fn one_count_is_written_beside_the_others_of_its_toolchain_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |rustc: &str, counts: serde_json::Value| {
+        let counted = json!({ "toolchain": { "rustc": rustc }, "counts": counts });
+        std::fs::write(dir.path().join("counted.json"), counted.to_string()).expect("written");
+    };
+    write("one", json!({ "alpha": 1, "beta": 2 }));
+    assert_eq!(instructions("update", dir.path(), &[]).0, 0);
+    write("one", json!({ "beta": 3 }));
+    assert_eq!(instructions("update", dir.path(), &["beta".to_owned()]).0, 0);
+    let written = std::fs::read_to_string(dir.path().join("expected.toml")).expect("the file");
+    assert!(written.ends_with("[toolchain]\nrustc = \"one\"\n\n[counts]\nalpha = 1\nbeta = 3\n"), "{written}");
+    write("two", json!({ "beta": 4 }));
+    let (code, _, said) = instructions("update", dir.path(), &["beta".to_owned()]);
+    assert!(code == 1 && said.contains("beside counts of another toolchain"), "{said}");
+    assert_eq!(written, std::fs::read_to_string(dir.path().join("expected.toml")).expect("the file"));
+}
+
+#[test]
+fn a_curve_is_held_against_n_log_n() {
+    for curve in cases().curve {
+        let said = said_by(
+            "import growth\none = growth.curve('x', value, growth.BY_INSTRUCTIONS, 'n')\nprint(growth.told(one))",
+            &json!(curve.points),
+        );
+        let verdict = if curve.worse { "WORSE than n log n" } else { "not worse than n log n" };
+        assert!(said.ends_with(&format!(": n^{}, {verdict}\n", curve.exponent)), "{}: {said}", curve.name);
+    }
+}
+
+/// The lines of one benchmark, from its JSON to the table and the page.
+#[test]
+fn a_ratio_is_to_the_floor_or_to_the_best_peer() {
+    let egress = |rate: f64, p99: f64| json!({ "rate": rate, "p99_ms": p99 });
+    let figures = json!({
+        "doors": egress(2000.0, 2.5), "floor": egress(4000.0, 1.0), "squid": egress(1600.0, 1.5), "mitmproxy": egress(80.0, 30.0),
+        "renewed_us": 12.5, "signed_us": 40,
+    });
+    let program = "import all, page\nrows = [{'bench': 'egress', **one} for one in all.of_egress(value)]\n\
+                   rows += [{'bench': '<b>', **all.row('x', 's', 3, peers={'one': 2, 'two': 1.5, 'none': None})}]\n\
+                   rows += [{'bench': 'more', **all.row('y', 's', 3, peers={'one': 2, 'two': 1.5}, more_is_better=True)}]\n\
+                   print('\\n'.join(page.table(rows, None)))\n\
+                   import growth\ncurve = growth.curve('c', [[1, 10], [10, 100], [100, 9000]], growth.BY_INSTRUCTIONS, 'n')\n\
+                   print(page.html(rows, None, {'apply': 'why'}, ['late'], [curve], True))";
+    let said = said_by(program, &figures);
+    let (table, page) = said.split_once("<!doctype html>").expect("a page");
+    let lines: Vec<String> = table.lines().map(narrowed).collect();
+    for line in [
+        "name unit floor ours peers ratio last release's",
+        "egress: requests, 16 connections 1/s 4,000 2,000 squid 1,600, mitmproxy 80 0.50x -",
+        "egress: p99, 16 connections ms 1 2.5 squid 1.5, mitmproxy 30 2.50x -",
+        "egress: memory, 1,000 connections MB - - - - -",
+        "egress: a renewed credential, over a static us - 12.5 - - -",
+        "<b>: x s - 3 one 2, two 1.5 2.00x -",
+        "more: y s - 3 one 2, two 1.5 1.50x -",
+    ] {
+        assert!(lines.iter().any(|own| own == line), "{line}: {table}");
+    }
+    assert!(
+        page.contains("<td>&lt;b&gt;: x</td>") && page.contains("<svg ") && page.contains("worse than n log n</span>"),
+        "{page}"
+    );
+    for outside in ["<script", "<link", "src=", "href=", "url(", "http:", "https:"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
