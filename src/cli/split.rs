@@ -98,6 +98,7 @@ async fn split(args: &SplitArgs, context: &Context) -> Result<Division, Failure>
         PlanResult::Plan(planned) => planned,
         PlanResult::Nothing(why) | PlanResult::Done(why) => return Ok(Division::Nothing(why)),
         PlanResult::Unclear(unclear, _) => return Ok(Division::Nothing(unclear.to_string())),
+        PlanResult::AutoMerge(_) => return Ok(Division::Nothing("the comment asks for a merge".to_owned())),
     };
     let PlannedRun { plan, planning, forge, .. } = *planned;
     let Some(forge) = forge? else {
