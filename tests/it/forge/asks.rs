@@ -415,12 +415,13 @@ fn closed_meanwhile() {
     at_work(&job);
     let mut event = comment(MAINTAINER, "/claude second", Some(9));
     event["comment"]["id"] = json!(901);
-    let second = Running::new(command(&job, &double, "78", "issue_comment", &event).spawn().expect("the runner"));
-    // The last that it asks before it waits.
+    // The last that it asks before it waits; the first run has asked before its agent began.
     let asked = || {
         double.log().iter().filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with("/pulls"))).count()
     };
-    while asked() < 2 {
+    let already = asked();
+    let second = Running::new(command(&job, &double, "78", "issue_comment", &event).spawn().expect("the runner"));
+    while asked() <= already {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     double.say(&json!({"pull": 9, "now": {"state": "closed"}}));
