@@ -126,6 +126,13 @@ pub(super) async fn check_who_asked(
     environment: &Environment,
     forge: &JobForge,
 ) -> Result<(), Failure> {
+    // The base branch's manifest asks, and the run of it can push nothing.
+    if matches!(task.source, Source::Proposed(_))
+        && task.asked_by.is_none()
+        && manifest.triggers.pull_requests.is_some()
+    {
+        return Ok(());
+    }
     let asker = match &task.asked_by {
         Some(actor) => EventActor { login: actor.login.clone(), id: actor.id },
         // Nobody asks for a schedule but the base branch, where the workflow is.

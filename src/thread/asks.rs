@@ -57,6 +57,11 @@ impl Ask {
         let (parts, is_comment) = match &plan.task.source {
             // Asked for again by `retry` it has another time.
             Source::Comment { form, comment_id, .. } => (format!("{form:?} {comment_id} {asked_at} {agent}"), true),
+            // Each commit is reviewed once.
+            Source::Proposed(_) => {
+                let head = plan.task.pull_request.as_ref().map(|pull| pull.head.to_string());
+                (format!("proposed {} {agent}", head.unwrap_or_default()), true)
+            }
             // What is changed in between is something else.
             _ => (format!("thread {agent} {} {}", thread.title, thread.body), false),
         };

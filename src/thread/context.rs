@@ -85,7 +85,9 @@ fn pin(task: &mut Task, number: u64, pull: &forge::ForgePullRequest) -> Result<(
         let why = format!(
             "pull request #{number} is from a fork, and was changed after this was asked for, or may have been"
         );
-        return Err(Failure::new(Code::Refused, why).hint("look at what it is now, and ask again"));
+        let failure = Failure::new(Code::Refused, why).hint("look at what it is now, and ask again");
+        // The push that came meanwhile has an event of its own.
+        return Err(if matches!(task.source, Source::Proposed(_)) { failure.by_stranger() } else { failure });
     }
     task.pull_request = Some(PullRequest {
         number,

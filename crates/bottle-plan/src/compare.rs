@@ -137,6 +137,7 @@ impl Comparison<'_> {
                 let what = "a person may have the forge merge a run's pull request when its required checks are green";
                 self.say(direction, path, what.to_owned());
             }
+            (["triggers", "pull_requests"], ..) => self.reviews(path, before, after),
             (["bottles", _, "git"], ..) => self.named(path, before, after),
             (["agents", _, "mcp"], ..) => self.servers(path, before, after),
             (["bottles", _, "git", _, "deploy_key"], ..) => self.deploy_key(path, after),
@@ -355,6 +356,27 @@ impl Comparison<'_> {
         }
         for (key, agent) in old.iter().filter(|(key, agent)| new.get(*key) != Some(agent)) {
             self.say(Direction::Forbids, path, sentence(key, agent));
+        }
+    }
+
+    fn reviews(&mut self, path: &[String], before: &Value, after: &Value) {
+        let sentences = |value: &Value| -> Vec<String> {
+            let acts = value["on"].as_array().into_iter().flatten().map(words);
+            let whose = |is: &Value, what: &str| if is == &Value::Bool(true) { what.to_owned() } else { String::new() };
+            let (drafts, forks) =
+                (whose(&value["drafts"], ", drafts too"), whose(&value["forks"], ", those of anybody's fork too"));
+            let agent = words(&value["agent"]);
+            acts.map(|act| {
+                format!("a pull request that is {act} is reviewed by {agent} though nobody asks{drafts}{forks}")
+            })
+            .collect()
+        };
+        let (old, new) = (sentences(before), sentences(after));
+        for sentence in new.iter().filter(|sentence| !old.contains(sentence)) {
+            self.say(Direction::Allows, path, sentence.clone());
+        }
+        for sentence in old.iter().filter(|sentence| !new.contains(sentence)) {
+            self.say(Direction::Forbids, path, sentence.clone());
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Task {
     pub instruction: String,
     /// The agent that was asked for, by a label or `agent=NAME`; none: the manifest's only one.
     pub agent: Option<Name>,
-    /// Who asked; none for a task given on the command line and for a schedule.
+    /// Who asked; none for a task given on the command line, for a schedule and for a review that nobody asks for.
     pub asked_by: Option<Actor>,
     /// When, RFC 3339 as the forge wrote it; none where the event does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +110,8 @@ pub enum Source {
     Issue(Thread),
     /// A pull request was labelled.
     PullRequest(Thread),
+    /// A pull request was opened or changed, and the manifest has such reviewed: nobody asks.
+    Proposed(Thread),
     /// A comment on an issue or a pull request.
     Comment {
         /// The issue or pull request.
@@ -374,14 +376,20 @@ impl Task {
     /// The issue or pull request that the task is about.
     pub fn thread(&self) -> Option<&Thread> {
         match &self.source {
-            Source::Issue(thread) | Source::PullRequest(thread) | Source::Comment { thread, .. } => Some(thread),
+            Source::Issue(thread)
+            | Source::PullRequest(thread)
+            | Source::Proposed(thread)
+            | Source::Comment { thread, .. } => Some(thread),
             Source::Dispatch { .. } | Source::Schedule { .. } | Source::FailedRun(_) | Source::Text => None,
         }
     }
 
     /// Whether the task is about a pull request.
     pub fn is_about_a_pull_request(&self) -> bool {
-        matches!(self.source, Source::PullRequest(_) | Source::Comment { is_pull_request: true, .. })
+        matches!(
+            self.source,
+            Source::PullRequest(_) | Source::Proposed(_) | Source::Comment { is_pull_request: true, .. }
+        )
     }
 
     /// The commit that the work is about and that people see checks of: a pull request's head as it was when it was asked for, or
@@ -437,7 +445,9 @@ pub(crate) fn what(task: &Task) -> String {
         Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
             format!("issue-{}", thread.number)
         }
-        Source::PullRequest(thread) | Source::Comment { thread, .. } => format!("pr-{}", thread.number),
+        Source::PullRequest(thread) | Source::Proposed(thread) | Source::Comment { thread, .. } => {
+            format!("pr-{}", thread.number)
+        }
         Source::FailedRun(run) => format!("ci-{}", run.id),
         Source::Dispatch { .. } | Source::Text => "task".to_owned(),
         Source::Schedule { .. } => "scheduled".to_owned(),

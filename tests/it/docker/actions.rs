@@ -177,6 +177,54 @@ fn gitea_s_oldest_workflow_runs() {
     runs("gitea", "oldest", "schedule", &json!({"schedule": "23 * * * *"}), 1, 1, "Closes #7.");
 }
 
+/// A pull request that somebody without a right here has opened.
+fn review(kind: &'static str) {
+    let cassette = commands(&["git log -1 --format=%s"]);
+    let pull = json!({"number": 9, "title": "Count faster", "body": "", "head": "patch", "base": "main", "author": "octo-reader"});
+    let stage = Stage::new(kind, "review", &cassette, json!({"pulls": [pull]}));
+    stage.job.upstream.git(&["update-ref", "refs/heads/patch", "refs/heads/main"]);
+    let manifest = stage.job.checkout.join("claude-bottle.yml");
+    let rules = std::fs::read_to_string(&manifest).expect("the manifest");
+    let rules = rules.replace("triggers:\n", "triggers:\n  pull_requests: { agent: implementer, on: [opened] }\n");
+    std::fs::write(&manifest, rules).expect("the manifest");
+    crate::forge::git(&stage.job.checkout, &["commit", "--quiet", "-m", "Rules", "claude-bottle.yml"]);
+    let head = stage.job.upstream.git(&["rev-parse", "refs/heads/patch"]);
+    stage.double.say(&json!({"pull": 9, "now": {"sha": head}}));
+    // act takes the base's commit for the job's.
+    let base = crate::forge::git(&stage.job.checkout, &["rev-parse", "HEAD"]);
+    let before = stage.job.upstream.git(&["for-each-ref"]);
+    let repository = labeled()["repository"].clone();
+    let side = |branch: &str, sha: &str| json!({"ref": branch, "sha": sha, "repo": repository});
+    let by = json!({"login": "octo-reader", "id": 5_550_107, "type": "User"});
+    let event = json!({
+        "action": "opened", "number": 9, "repository": repository, "sender": by,
+        "pull_request": {
+            "number": 9, "title": "Count faster", "body": "", "state": "open", "draft": false, "user": by, "html_url": "https://git.bottle.test/p",
+            "updated_at": "2026-03-02T09:20:35Z", "head": side("patch", &head), "base": side("main", &base),
+        },
+    });
+    let output = stage.act("pull_request_target", &event);
+    assert!(output.status.success(), "{}", said(&output));
+    let state = stage.double.state();
+    let reviews = state["reviews"].as_array().cloned().unwrap_or_default();
+    assert!(reviews.len() == 1 && reviews[0]["body"].to_string().contains("That is all."), "{}", said(&output));
+    assert_eq!(stage.job.upstream.git(&["for-each-ref"]), before, "nothing is pushed");
+    let (outcome, outputs) = stage.seen_later();
+    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("success")));
+    stage.double.assert_valid();
+    stage.job.nothing_left();
+}
+
+#[test]
+fn the_workflow_for_reviews_runs() {
+    review("github");
+}
+
+#[test]
+fn gitea_s_workflow_for_reviews_runs() {
+    review("gitea");
+}
+
 #[test]
 fn gitea_s_matrix_workflow_runs() {
     runs("gitea", "matrix", "workflow_dispatch", &dispatched(json!({"issues": "[7, 8]"})), 2, 2, "Closes #");

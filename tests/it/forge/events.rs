@@ -31,6 +31,12 @@ struct Case {
     /// More lines of the manifest; AUTHORITY is where the stand-in is.
     #[serde(default)]
     manifest: String,
+    /// Whether each agent has limits, as a budget asks for.
+    #[serde(default)]
+    limits: bool,
+    /// Routes of the bottle, between their commas.
+    #[serde(default)]
+    routes: String,
     #[serde(default)]
     args: Vec<String>,
     /// Variables of the step.
@@ -111,7 +117,12 @@ fn judge(case: &Case, kind: &'static str) {
     }
     let (world, double) = (World::new(RUNNER), start(case, kind, &payload));
     let repository = payload["repository"]["full_name"].as_str().expect("a name");
-    world.write("claude-bottle.yml", &format!("{MANIFEST}{}\n", case.manifest.replace("AUTHORITY", &double.authority)));
+    let mut rules =
+        MANIFEST.replace("default: {}\n", &format!("default: {{ egress: {{ routes: [{}] }} }}\n", case.routes));
+    if case.limits {
+        rules = rules.replace("{ bottle: default }", "{ bottle: default, limits: { requests: 50 } }");
+    }
+    world.write("claude-bottle.yml", &format!("{rules}{}\n", case.manifest.replace("AUTHORITY", &double.authority)));
     let mut command = world.runner();
     command.args(["plan", "--format", "json"]).args(&case.args);
     super::job(&world, &double, &mut command, &case.event, &payload);

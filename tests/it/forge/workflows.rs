@@ -34,6 +34,8 @@ struct Case {
     label: Option<String>,
     opened: Option<String>,
     inputs: Option<Map<String, Value>>,
+    /// What was done with a pull request.
+    pull: Option<String>,
     /// Lines that a pull request adds to the manifest, behind the bottle's.
     adds: Option<String>,
     /// How the workflow run ended that this is about.
@@ -96,10 +98,13 @@ fn payload(case: &Case, kind: &str) -> Value {
         event["issue"]["title"] = json!(title);
     } else if let Some(inputs) = &case.inputs {
         event = json!({"inputs": inputs, "sender": user, "repository": event["repository"], "ref": "refs/heads/main"});
-    } else if case.adds.is_some() {
-        let branch = |name: &str| json!({"ref": name, "repo": event["repository"]});
-        let pull = json!({"number": 7, "head": branch("change"), "base": branch("main"), "user": user});
-        event = json!({"action": "opened", "number": 7, "pull_request": pull, "sender": user, "repository": event["repository"]});
+    } else if case.adds.is_some() || case.pull.is_some() {
+        let branch = |name: &str| json!({"ref": name, "sha": "a".repeat(40), "repo": event["repository"]});
+        let pull = json!({
+            "number": 7, "title": "Count", "html_url": "https://git.bottle.test/p", "state": "open",
+            "head": branch("change"), "base": branch("main"), "user": user,
+        });
+        event = json!({"action": case.pull.as_deref().unwrap_or("opened"), "number": 7, "pull_request": pull, "sender": user, "repository": event["repository"]});
     } else if let Some(conclusion) = &case.conclusion {
         let run = json!({"conclusion": conclusion, "head_repository": {"full_name": "octo-org/textstats"}});
         event = json!({"action": "completed", "workflow_run": run, "sender": user, "repository": event["repository"]});
@@ -229,7 +234,12 @@ fn judge(case: &Case, kind: &'static str) {
     let mut command =
         Command::new(std::env::var("BOTTLE_TEST_ACT").expect("BOTTLE_TEST_ACT: run the tests by scripts/test"));
     world.clean(&mut command);
-    let event = world.write("event.json", &payload(case, kind).to_string());
+    let mut event = payload(case, kind);
+    if case.pull.is_some() {
+        // act takes it for the job's commit.
+        event["pull_request"]["base"]["sha"] = json!(git(&checkout, &["rev-parse", "HEAD"]));
+    }
+    let event = world.write("event.json", &event.to_string());
     command.current_dir(&checkout).args([&case.event, "--no-cache-server", "--remote-name", "forge"]);
     command.args(["--platform", "ubuntu-latest=-self-hosted", "--github-instance", &double.authority]);
     command.arg("--eventpath").arg(event).args(["--env", &format!("SSL_CERT_FILE={}", double.ca().display())]);

@@ -146,7 +146,8 @@ pub enum Order {
 }
 
 /// The events that start a run, in words.
-const STARTS: &str = "a run is started by issues, comments, reviews, labels, failed runs, dispatches and schedules";
+const STARTS: &str =
+    "a run is started by issues, comments, reviews, labels, pull requests, failed runs, dispatches and schedules";
 
 /// Why an event can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

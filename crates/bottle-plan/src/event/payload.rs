@@ -52,6 +52,8 @@ pub(super) struct Pull {
     pub(super) body: Option<String>,
     pub(super) html_url: String,
     user: Option<UserPayload>,
+    pub(super) state: Option<String>,
+    pub(super) draft: Option<bool>,
     pub(super) updated_at: Option<String>,
     pub(super) head: Option<End>,
     pub(super) base: Option<End>,

@@ -1,13 +1,20 @@
-//! `pull_request`: given a label that starts a run.
+//! `pull_request`: given a label that starts a run, or proposed where the manifest has such reviewed.
 
 use super::parts::CheckedEvent;
 use super::payload::starts_by_label;
 use super::{Answer, line, nothing};
+use crate::manifest::{AutomaticReviews, PullRequestAct};
 use crate::name::Name;
-use crate::task::{Source, Task};
+use crate::task::{Source, Task, Work};
 
 pub(super) fn ask(event: &CheckedEvent<'_>) -> Answer<Task> {
     let action = event.action()?;
+    let reviews = event.triggers.pull_requests.as_ref();
+    if let Some(reviews) =
+        reviews.filter(|reviews| PullRequestAct::named(action).is_some_and(|act| reviews.on.contains(&act)))
+    {
+        return review(event, reviews);
+    }
     if !starts_by_label(action) {
         return nothing(&format!("a pull request was {action}, which starts nothing"));
     }
@@ -22,6 +29,38 @@ pub(super) fn ask(event: &CheckedEvent<'_>) -> Answer<Task> {
         return Err(event.malformed("missing field `head`").into());
     }
     Ok(Task { agent: Some(given.agent), asked_at: asked_at.map(str::to_owned), ..task })
+}
+
+/// A review that nobody asks for but the base branch. Whoever has proposed the change has no say in it.
+fn review(event: &CheckedEvent<'_>, reviews: &AutomaticReviews) -> Answer<Task> {
+    let pull = event.need(&event.payload.pull_request, "pull_request")?;
+    let number = pull.number;
+    if pull.state.as_deref() != Some("open") {
+        return nothing(&format!("pull request #{number} is not open"));
+    }
+    // One whose event does not say it is none.
+    if pull.draft == Some(true) && !reviews.drafts {
+        return nothing(&format!("pull request #{number} is a draft, and `triggers.pull_requests.drafts` is false"));
+    }
+    let Some(proposed) = event.ends()? else { return Err(event.malformed("missing field `head`").into()) };
+    if proposed.from_fork && !reviews.forks {
+        let why = "is from another repository, and `triggers.pull_requests.forks` is false";
+        return nothing(&format!(
+            "pull request #{number} {why}; a person with write permission may ask for a review in a comment"
+        ));
+    }
+    let asked_at = pull.updated_at.as_deref();
+    let topic = event.pull(pull, asked_at)?;
+    Ok(Task {
+        source: Source::Proposed(topic.thread),
+        work: Work::Review,
+        agent: Some(reviews.agent.clone()),
+        asked_at: asked_at.map(str::to_owned),
+        repository: Some(event.repository()?),
+        pull_request: Some(proposed),
+        left_out: topic.left_out,
+        ..Task::text("")
+    })
 }
 
 /// What a label asks for.

@@ -7,6 +7,7 @@ use crate::event::{self, Asked, EventError, Order};
 use crate::manifest::{DEFAULT_AGENT, Triggers};
 use crate::name::Name;
 use crate::plan;
+use crate::task::Source;
 
 /// In place of the mention where the question is what comes of an event without one: no forge's comment holds a NUL.
 const NO_MENTION: &str = "/\u{0}";
@@ -79,6 +80,9 @@ impl Explainer {
         let permission = permission.as_str().unwrap_or_default().to_owned();
         let rule = self.rule(&["triggers", "who", "permission"], permission.clone());
         match who {
+            None if matches!(asked, Asked::Task(task) if matches!(task.source, Source::Proposed(_))) => {
+                "nobody asked but the base branch, whose manifest has such pull requests reviewed".to_owned()
+            }
             Some(who) => {
                 let who = crate::prose::name(who, 60);
                 format!("the forge is asked whether {who} has at least `{permission}` on the repository: {rule}")
@@ -100,6 +104,10 @@ impl Explainer {
             let mut without = triggers.clone();
             without.assignees.remove(login);
             less.push((self.rule(&["triggers", "assignees", login], format!("{login}: {agent}")), without));
+        }
+        if let Some(reviews) = &triggers.pull_requests {
+            let without = Triggers { pull_requests: None, ..triggers.clone() };
+            less.push((self.rule(&["triggers", "pull_requests"], format!("agent: {}", reviews.agent)), without));
         }
         let without = Triggers { mention: NO_MENTION.to_owned(), ..triggers.clone() };
         less.push((self.rule(&["triggers", "mention"], triggers.mention.clone()), without));

@@ -564,15 +564,29 @@ fn check_triggers(manifest: &Manifest, at: &At) -> Checked {
             .wrong(&wrong)
             .hint(format!("it begins with `/` or `@` and a letter, such as `/claude`; `{BOTTLE}` is taken")));
     }
-    let labels = triggers.labels.iter().map(|entry| ("labels", entry));
-    let assignees = triggers.assignees.iter().map(|entry| ("assignees", entry));
-    for (key, (label, agent)) in labels.chain(assignees) {
+    if let Some(reviews) = &triggers.pull_requests {
+        let at = at.key("pull_requests");
+        if reviews.on.is_empty() {
+            return Err(at
+                .key("on")
+                .wrong("expected at least one of `opened`, `reopened`, `ready_for_review` and `synchronize`"));
+        }
+        if reviews.forks && manifest.budget.is_none() {
+            return Err(at
+                .key("forks")
+                .wrong("anybody can open a pull request from another repository, and there is no `budget`")
+                .hint("add one beside `agents:`, such as `budget: { period: day, cost_usd: 20 }`"));
+        }
+    }
+    let labels = triggers.labels.iter().map(|(label, agent)| (at.key("labels").key(label), agent));
+    let assignees = triggers.assignees.iter().map(|(login, agent)| (at.key("assignees").key(login), agent));
+    let reviews = triggers.pull_requests.iter().map(|reviews| (at.key("pull_requests").key("agent"), &reviews.agent));
+    for (at, agent) in labels.chain(assignees).chain(reviews) {
         let known: Vec<&str> = match manifest.agents.is_empty() {
             true => vec![super::DEFAULT_AGENT],
             false => manifest.agents.keys().map(super::Name::as_str).collect(),
         };
         if !known.contains(&agent.as_str()) {
-            let at = at.key(key).key(label);
             return Err(at
                 .wrong(&format!("there is no agent `{agent}`"))
                 .hint(format!("there is {}", known.join(", "))));

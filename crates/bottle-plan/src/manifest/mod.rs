@@ -638,6 +638,9 @@ pub struct Triggers {
     /// own branch alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub auto_merge: bool,
+    /// Reviews of pull requests that nobody asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_requests: Option<AutomaticReviews>,
     /// Who may ask.
     pub who: Who,
 }
@@ -649,8 +652,53 @@ impl Default for Triggers {
             labels: BTreeMap::new(),
             assignees: BTreeMap::new(),
             auto_merge: false,
+            pull_requests: None,
             who: Who::default(),
         }
+    }
+}
+
+/// Reviews of pull requests as they are proposed and changed. Nothing is pushed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutomaticReviews {
+    /// The agent.
+    pub agent: Name,
+    /// When.
+    pub on: BTreeSet<PullRequestAct>,
+    /// Whether drafts are reviewed, too.
+    #[serde(default)]
+    pub drafts: bool,
+    /// Whether those from other repositories are, which anybody can open; needs a `budget`.
+    #[serde(default)]
+    pub forks: bool,
+}
+
+/// What was done with a pull request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PullRequestAct {
+    /// It was opened.
+    Opened,
+    /// It was closed, and is open again.
+    Reopened,
+    /// It is no draft any more. Gitea has no such event.
+    ReadyForReview,
+    /// Commits were pushed.
+    Synchronize,
+}
+
+impl PullRequestAct {
+    /// By the name that a forge gives it.
+    pub(crate) fn named(action: &str) -> Option<Self> {
+        Some(match action {
+            "opened" => Self::Opened,
+            "reopened" => Self::Reopened,
+            "ready_for_review" => Self::ReadyForReview,
+            // Gitea's word is the second.
+            "synchronize" | "synchronized" => Self::Synchronize,
+            _ => return None,
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use crate::name::{Name, ServiceName};
 /// Why a plan can't be made: what is wrong, and by [`PlanError::hint`] what to try.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    /// What anybody may have proposed would be reviewed beside a credential.
+    #[error("a change from another repository is reviewed though nobody has asked, beside a credential: {0}")]
+    CredentialBesideFork(String),
     /// No agent of that name.
     #[error("no agent `{name}` in the manifest")]
     NoSuchAgent {
@@ -128,6 +131,9 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         let list = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
         match self {
+            Self::CredentialBesideFork(_) => Some(
+                "give the agent of `triggers.pull_requests` a bottle without it, or have a person ask for the review".to_owned(),
+            ),
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
             Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),

@@ -74,6 +74,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let services = super::services::services(bottle, &slug, backend)?;
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let signing = super::signing::signing(task, bottle, &upstreams, options, &mut notes);
+    super::proposed::check(task, &rules.routes.routes, &upstreams, signing.as_ref())?;
     let git = upstreams.git_plan((task, &agent.pull_request), facts, options, seed, signing.as_ref());
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
         may_be_pushed((git, task), &upstreams, &mut notes)?;

@@ -22,6 +22,7 @@ mod outputs;
 mod policies;
 mod presets;
 mod prompt;
+mod proposed;
 mod proxy;
 mod secrets;
 mod services;

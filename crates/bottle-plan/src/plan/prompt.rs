@@ -301,6 +301,9 @@ fn request(task: &Task) -> String {
     match &task.source {
         Source::Issue(_) => format!("{who} asked for the issue #{number} to be done."),
         Source::PullRequest(_) => format!("{who} asked for the pull request #{number} to be worked on."),
+        Source::Proposed(_) => {
+            format!("The pull request #{number} was opened or changed. This repository has each such change reviewed.")
+        }
         Source::Comment { form, .. } => {
             let form = match form {
                 Form::Comment => "in a comment",

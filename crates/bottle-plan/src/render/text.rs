@@ -130,7 +130,9 @@ fn task(out: &mut Page, plan: &BottlePlan) {
             let of = if *is_pull_request { "pull request" } else { "issue" };
             format!("{what} on {of} #{}: {title}", thread.number)
         }
-        (Source::PullRequest(_), Some(thread)) => format!("pull request #{}: {title}", thread.number),
+        (Source::PullRequest(_) | Source::Proposed(_), Some(thread)) => {
+            format!("pull request #{}: {title}", thread.number)
+        }
         (_, Some(thread)) => format!("issue #{}: {title}", thread.number),
         (Source::FailedRun(run), None) => format!("failed run {}: {title}", run.id),
         (Source::Schedule { cron }, None) => format!("the schedule {}", one_line(cron)),
