@@ -144,10 +144,15 @@ fn real_clients_are_let_in_by_what_they_have_not_seen() {
     ended_with(&output, 0);
 
     let transcript = job.world.record_file("transcript.jsonl");
-    for (client, _, printed) in &clients {
-        assert!(transcript.contains(printed), "{client} did not print `{printed}`:\n{transcript}");
-    }
     let log = std::fs::read_to_string(&server.log).expect("requests");
+    for (client, _, printed) in &clients {
+        let doors = || ["egress.jsonl", "compose.log"].map(|file| job.world.record_file(file)).join("\n");
+        assert!(
+            transcript.contains(printed),
+            "{client} did not print `{printed}`:\n{transcript}\nthe doors:\n{}\nthe server:\n{log}",
+            doors()
+        );
+    }
     let mut asked: BTreeMap<(String, &str), usize> = BTreeMap::new();
     for line in log.lines() {
         let request: serde_json::Value = serde_json::from_str(line).expect("a request");
