@@ -57,7 +57,7 @@ const CASES: &[Case] = &[
         manifest: GOOD,
         args: &["run", "--event", "push.json"],
         code: 0,
-        says: "nothing to do: `push` starts nothing; a run is started by issues, comments, reviews, labels, failed runs, dispatches and schedules\n",
+        says: "nothing to do: `push` starts nothing; a run is started by issues, comments, reviews, labels, pull requests, failed runs, dispatches and schedules\n",
     },
     Case {
         name: "a command to a run",
