@@ -7,10 +7,11 @@ use bottle_plan::facts::{Ci, HostFacts};
 use bottle_plan::manifest::{Manifest, Triggers};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
+use super::failed;
 use super::task::{JobForge, PlanResult};
 use super::task_args::TaskArgs;
 use crate::exit::{Code, Failure};
-use crate::forge::{self, Forge};
+use crate::forge::Forge;
 use crate::host::Environment;
 use crate::permission::{Denial, EventActor, may_ask};
 
@@ -36,7 +37,6 @@ pub(super) async fn issue(
     forge: &JobForge,
 ) -> Result<Asked, Failure> {
     let (ci, forge) = job_forge("--issue", facts, forge)?;
-    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
     let issue = forge.issue(number).await.map_err(failed)?;
     if issue.is_pull_request {
         return Err(Failure::input(format_args!("#{number} is a pull request, not an issue")));
@@ -210,7 +210,6 @@ async fn with_labels(
     let mut payload: serde_json::Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap_or_default();
     let (Asked::Nothing(_), Some(unsaid)) = (asked, event::label_unsaid(&payload, triggers)) else { return Ok(None) };
     let Some(forge) = forge.as_ref().map_err(Clone::clone)? else { return Ok(None) };
-    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
     let acts = forge.label_acts(unsaid.number, &unsaid.since).await.map_err(failed)?;
     event::say_labels(&mut payload, &acts);
     Ok(Some(payload.to_string()))

@@ -10,6 +10,7 @@ use bottle_plan::manifest::{Permission, Triggers, Who};
 use bottle_plan::moment::Moment;
 use bottle_types::git::ObjectId;
 
+use super::failed;
 use crate::exit::{Code, Failure};
 use crate::forge::{Author, Forge, ForgeError, ForgePullRequest, LastPush, MergeMethod, NoAutoMerge};
 use crate::host;
@@ -209,7 +210,7 @@ impl AutoMergeRequest {
                 None
             }
         };
-        self.stays_on(head, method).await
+        self.stays_on(&pull, head, method).await
     }
 
     fn not_on(&self, why: &NoAutoMerge) -> Failure {
@@ -275,23 +276,28 @@ impl AutoMergeRequest {
         }
     }
 
-    /// Looks once more, now that it is on: who came at the same moment is seen here, or sees that it is on.
-    async fn stays_on(&self, head: &ObjectId, method: Option<MergeMethod>) -> Result<String, Failure> {
+    /// Looks once more, now that it is on: who came at the same moment is seen here, or sees that it is on. Where that can't be seen it is
+    /// turned off again.
+    async fn stays_on(
+        &self,
+        pull: &ForgePullRequest,
+        head: &ObjectId,
+        method: Option<MergeMethod>,
+    ) -> Result<String, Failure> {
         let forge = self.forge.as_ref();
-        let now = forge.pull_request(self.command.thread.number).await.map_err(failed)?;
         let (name, asker, short) = (self.name(), self.asker(), head.short());
-        if !now.is_open {
-            return Ok(format!(
-                "{asker} asked for auto-merge of {name} at `{short}`, and the forge has merged it at once: its checks were green."
-            ));
-        }
-        let moved = (now.commit.as_ref() != Some(head)).then(|| self.not_on(&NoAutoMerge::Moved));
-        let trouble = match moved {
-            Some(failure) => Some(failure),
-            None => self.nobody_at_work(&now).await.err(),
+        let trouble = match forge.pull_request(pull.number).await {
+            Ok(now) if !now.is_open => {
+                return Ok(format!(
+                    "{asker} asked for auto-merge of {name} at `{short}`, and the forge has merged it at once: its checks were green."
+                ));
+            }
+            Ok(now) if now.commit.as_ref() != Some(head) => Some(self.not_on(&NoAutoMerge::Moved)),
+            Ok(now) => self.nobody_at_work(&now).await.err(),
+            Err(error) => Some(failed(error)),
         };
         if let Some(failure) = trouble {
-            return Err(match forge.turn_auto_merge_off(&now).await {
+            return Err(match forge.turn_auto_merge_off(pull).await {
                 Ok(()) => failure,
                 Err(error) => {
                     Failure::machine(format_args!("{failure}; auto-merge is on, and could not be turned off: {error}"))
@@ -331,8 +337,4 @@ impl AutoMergeRequest {
 
 fn refused(what: impl std::fmt::Display) -> Failure {
     Failure::new(Code::Refused, what)
-}
-
-fn failed(error: ForgeError) -> Failure {
-    Failure::machine(&error).hint(error.hint())
 }

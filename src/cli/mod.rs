@@ -48,10 +48,11 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Code, Failure};
+use crate::forge::ForgeError;
 use crate::forge::app::SignedInApp;
 use crate::host::Environment;
 use crate::report::Style;
-use crate::workflow_commands::{escaped, plain};
+use crate::workflow_commands::{escaped, mask, plain};
 
 /// Runs Claude Code on a task inside a sealed bottle: no credential, no network, four doors.
 ///
@@ -150,6 +151,15 @@ impl Context {
     /// True if this is a job of GitHub Actions, or of Gitea's or Forgejo's.
     pub(crate) fn in_actions(&self) -> bool {
         self.environment.get("GITHUB_ACTIONS").is_some()
+    }
+
+    /// In a job: has its log mask every credential, before anything else is said.
+    fn mask_credentials(&self) {
+        if self.in_actions() {
+            for (_, value) in self.environment.credentials() {
+                mask(value.expose());
+            }
+        }
     }
 }
 
@@ -304,6 +314,11 @@ pub(crate) fn print(text: &str) -> Result<Code, Failure> {
         let _ = out.write_all(b"\n");
     }
     Ok(Code::Done)
+}
+
+/// What a forge did not do, as the failure of a command.
+fn failed(error: ForgeError) -> Failure {
+    Failure::machine(&error).hint(error.hint())
 }
 
 /// Prints a failure that is none of the job's own, in one neutral line.

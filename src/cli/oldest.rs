@@ -10,10 +10,10 @@ use bottle_plan::manifest::{Manifest, Permission, Triggers};
 use bottle_plan::prose;
 use bottle_plan::task::{Actor, Source, Task, Thread, thread_name};
 
-use super::asked;
 use super::task::JobForge;
+use super::{asked, failed};
 use crate::exit::Failure;
-use crate::forge::{Author, Forge, ForgeError, LabelledIssue};
+use crate::forge::{Author, Forge, LabelledIssue};
 use crate::host::Environment;
 use crate::permission::{Denial, EventActor, may_ask};
 use crate::run::first_of;
@@ -201,10 +201,6 @@ fn task(
 /// The line for an issue that another run took up before this one had it.
 pub(super) fn left(number: u64, why: &str) -> String {
     format!("{}: {why}; the next one is looked for", thread_name(false, number))
-}
-
-fn failed(error: ForgeError) -> Failure {
-    Failure::machine(&error).hint(error.hint())
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::auto_merge::{self, AutoMergeRequest};
+use super::failed;
 use crate::exit::{Code, Failure};
-use crate::forge::{Comment, Forge, ForgeError};
+use crate::forge::{Comment, Forge};
 use crate::permission::{Denial, EventActor, may_ask};
 use crate::report::BranchPush;
 use crate::thread;
@@ -215,8 +216,4 @@ fn read_again(command: &RunCommand, comment: &Comment, payload: &Value, triggers
     event["sender"] = user;
     event::parse(&event.to_string(), Some("issue_comment"), triggers)
         .map_err(|error| Failure::input(&error).hint(error.hint()))
-}
-
-fn failed(error: ForgeError) -> Failure {
-    Failure::machine(&error).hint(error.hint())
 }

@@ -41,12 +41,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failure> {
-    if context.in_actions() {
-        // Before anything else is said.
-        for (_, value) in context.environment.credentials() {
-            workflow_commands::mask(value.expose());
-        }
-    }
+    context.mask_credentials();
     let mut outputs = Outputs::default();
     let result = run_task(args, &context, &mut outputs).await;
     if outputs.conclusion.is_empty() {

@@ -11,12 +11,12 @@ use bottle_plan::task_list::{MAX_TASKS, TaskList, task_list};
 
 use super::task::{self, PlanResult, PlannedRun};
 use super::task_args::TaskArgs;
-use super::{Context, note, print};
+use super::{Context, failed, note, print};
 use crate::exit::{Code, Failure};
-use crate::forge::{Dry, Forge, ForgeError};
+use crate::forge::{Dry, Forge};
 use crate::report::actions::{self, conclusion};
 use crate::thread::{DividedIssue, TaskIssue, divide, show_tasks};
-use crate::workflow_commands::{self, plain};
+use crate::workflow_commands::plain;
 
 /// In a job: open an issue for each open task of an issue's task list, for runs of their own.
 ///
@@ -56,12 +56,7 @@ enum Division {
 }
 
 pub(super) async fn main(args: &SplitArgs, context: &Context) -> Result<Code, Failure> {
-    if context.in_actions() {
-        // Before anything else is said.
-        for (_, value) in context.environment.credentials() {
-            workflow_commands::mask(value.expose());
-        }
-    }
+    context.mask_credentials();
     let result = split(args, context).await;
     if context.in_actions()
         && let Some(path) = context.environment.get("GITHUB_OUTPUT")
@@ -180,8 +175,4 @@ fn said(number: u64, list: &TaskList, parts: &[TaskIssue], dry_run: bool) -> Vec
         lines.push("a dry run: nothing was written".to_owned());
     }
     lines
-}
-
-fn failed(error: ForgeError) -> Failure {
-    Failure::machine(&error).hint(error.hint())
 }
