@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue,
-    LabelledIssue, LastPush, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, StoredLedger,
-    UserAccess,
+    LabelledIssue, LastPush, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, RemarkThread,
+    StoredLedger, UserAccess,
 };
 
 /// Keeps every write.
@@ -295,12 +295,12 @@ impl Forge for Dry {
         number: u64,
         commit: &'a ObjectId,
         body: &'a str,
-        remarks: &'a [Remark],
+        remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let mut line = json!({"would": "review", "number": number, "commit": commit, "body": body});
             if !remarks.is_empty() {
-                line["remarks"] = json!(remarks);
+                line["remarks"] = remarks.iter().map(|(_, remark)| json!(remark)).collect();
             }
             self.lines().push(line);
             Ok(unwritten(body))
@@ -326,6 +326,24 @@ impl Forge for Dry {
 
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         self.inner.remarks(number)
+    }
+
+    fn remark_threads<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Vec<RemarkThread>, ForgeError>> {
+        self.inner.remark_threads(number, commit)
+    }
+
+    fn edit_remark<'a>(&'a self, thread: &'a RemarkThread, text: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.lines().push(json!({"would": "edit-remark", "thread": thread.remark.id, "body": text}));
+        async { Ok(()) }.boxed()
+    }
+
+    fn resolve<'a>(&'a self, thread: &'a RemarkThread) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.lines().push(json!({"would": "resolve-thread", "thread": thread.remark.id}));
+        async { Ok(true) }.boxed()
     }
 
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {

@@ -23,8 +23,8 @@ use super::wire::{
 };
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue, LastPush,
-    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, StoredLedger,
-    UserAccess, auto_merge, is_below, labelled, logs,
+    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, RemarkThread,
+    StoredLedger, UserAccess, auto_merge, is_below, labelled, logs, remarks,
 };
 
 /// How it is talked to.
@@ -81,6 +81,27 @@ impl Gitea {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    /// Each review of a pull request with what it says at lines.
+    async fn reviews_with_remarks(&self, number: u64) -> Result<Vec<(WireReview, Vec<WireComment>)>, ForgeError> {
+        let number = number.to_string();
+        let mut all = vec![];
+        for page in 1..=REVIEW_PAGES {
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                .query("limit", A_PAGE)
+                .query("page", page);
+            let reviews: Vec<WireReview> = self.http.send(call).await?;
+            if reviews.is_empty() {
+                break;
+            }
+            for review in reviews {
+                let id = review.id.to_string();
+                let path = self.path(&["pulls", &number, "reviews", &id, "comments"]);
+                all.push((review, self.http.send(ApiCall::get(READ_PULL, path)).await?));
+            }
+        }
+        Ok(all)
     }
 
     fn concerned(&self) -> Concerned<'_> {
@@ -427,7 +448,7 @@ impl Forge for Gitea {
         number: u64,
         commit: &'a ObjectId,
         body: &'a str,
-        remarks: &'a [Remark],
+        remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();
@@ -502,25 +523,36 @@ impl Forge for Gitea {
 
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         async move {
-            let number = number.to_string();
-            let mut remarks = vec![];
-            for page in 1..=REVIEW_PAGES {
-                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
-                    .query("limit", A_PAGE)
-                    .query("page", page);
-                let reviews: Vec<WireReview> = self.http.send(call).await?;
-                let last = reviews.is_empty();
-                for review in reviews {
-                    let review = review.id.to_string();
-                    let path = self.path(&["pulls", &number, "reviews", &review, "comments"]);
-                    let wires: Vec<WireComment> = self.http.send(ApiCall::get(READ_PULL, path)).await?;
-                    remarks.extend(wires.into_iter().map(Comment::from));
-                }
-                if last {
-                    break;
-                }
-            }
-            Ok(remarks)
+            let reviews = self.reviews_with_remarks(number).await?;
+            Ok(reviews.into_iter().flat_map(|(_, remarks)| remarks).map(Comment::from).collect())
+        }
+        .boxed()
+    }
+
+    fn remark_threads<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Vec<RemarkThread>, ForgeError>> {
+        async move {
+            // Whose they are can't be told then, and nobody's are changed.
+            let Some(me) = self.myself().await? else { return Ok(vec![]) };
+            let reviews = self.reviews_with_remarks(number).await?.into_iter();
+            let threads = reviews
+                .flat_map(|(review, wires)| remarks::at_gitea(wires, &me, (review.commit_id.as_deref(), commit)));
+            Ok(threads.collect())
+        }
+        .boxed()
+    }
+
+    fn edit_remark<'a>(&'a self, thread: &'a RemarkThread, text: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.edit_comment(thread.remark.id, text)
+    }
+
+    fn resolve<'a>(&'a self, thread: &'a RemarkThread) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move {
+            let id = thread.remark.id.to_string();
+            remarks::resolve_at_gitea(&self.http, self.path(&["pulls", "comments", &id, "resolve"])).await
         }
         .boxed()
     }
@@ -642,7 +674,7 @@ impl Forge for Gitea {
 }
 
 /// A remark as a part of a review. Gitea knows no ranges: a remark about several lines stands at the last of them and says so.
-fn remark(remark: &Remark) -> Value {
+fn remark((mark, remark): &(String, Remark)) -> Value {
     let lines = match remark.first_line {
         Some(first) => format!("Lines {first} to {}:\n\n", remark.line),
         None => String::new(),
@@ -651,7 +683,7 @@ fn remark(remark: &Remark) -> Value {
         DiffSide::Before => (remark.line, 0),
         DiffSide::After => (0, remark.line),
     };
-    let body = format!("{lines}{}", remark.markdown());
+    let body = format!("{mark}\n{lines}{}", remark.markdown());
     json!({"path": remark.path, "old_position": before, "new_position": after, "body": body})
 }
 

@@ -30,8 +30,8 @@ use super::wire::{
 };
 use super::{
     Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, LabelledIssue, LastPush,
-    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, StoredLedger,
-    UserAccess, auto_merge, graphql, is_below, labelled, logs,
+    MAX_ISSUE_PAGES, MergeMethod, NewCheck, NewPullRequest, NoAutoMerge, OldestIssues, Operation, RemarkThread,
+    StoredLedger, UserAccess, auto_merge, graphql, is_below, labelled, logs, remarks,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -458,7 +458,7 @@ impl Forge for Github {
         number: u64,
         commit: &'a ObjectId,
         body: &'a str,
-        remarks: &'a [Remark],
+        remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();
@@ -518,6 +518,29 @@ impl Forge for Github {
             Ok(wires.into_iter().map(Comment::from).collect())
         }
         .boxed()
+    }
+
+    fn remark_threads<'a>(
+        &'a self,
+        number: u64,
+        _: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Vec<RemarkThread>, ForgeError>> {
+        // A line that is outdated is none there.
+        remarks::at_github(&self.http, (&self.owner, &self.name), number).boxed()
+    }
+
+    fn edit_remark<'a>(&'a self, thread: &'a RemarkThread, text: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let id = thread.remark.id.to_string();
+            let path = self.path(&["pulls", "comments", &id]);
+            let call = ApiCall::write(WRITE_REVIEW, Method::PATCH, path, json!({"body": text}));
+            self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn resolve<'a>(&'a self, thread: &'a RemarkThread) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        remarks::resolve_at_github(&self.http, thread).boxed()
     }
 
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
@@ -645,12 +668,13 @@ impl Forge for Github {
 }
 
 /// A remark as a part of a review.
-fn remark(remark: &Remark) -> Value {
+fn remark((mark, remark): &(String, Remark)) -> Value {
     let side = match remark.side {
         DiffSide::Before => "LEFT",
         DiffSide::After => "RIGHT",
     };
-    let mut wire = json!({"path": remark.path, "line": remark.line, "side": side, "body": remark.markdown()});
+    let mut wire = json!({"path": remark.path, "line": remark.line, "side": side});
+    wire["body"] = json!(format!("{mark}\n{}", remark.markdown()));
     if let Some(first) = remark.first_line {
         wire["start_line"] = json!(first);
         wire["start_side"] = json!(side);

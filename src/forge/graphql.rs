@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Operation;
@@ -20,6 +21,12 @@ struct Problem {
     /// GitHub's word for what kind of problem it is.
     #[serde(rename = "type")]
     kind: Option<String>,
+}
+
+/// Reads the `data` of an answer.
+pub(super) fn read<T: DeserializeOwned>(operation: Operation, data: Value) -> Result<T, ForgeError> {
+    let place = "POST graphql".to_owned();
+    serde_json::from_value(data).map_err(|error| ForgeError::Nonsense { operation, place, problem: error.to_string() })
 }
 
 /// Asks or changes something; the `data` of the answer.

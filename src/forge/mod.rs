@@ -22,6 +22,7 @@ mod http;
 mod labelled;
 mod ledger;
 mod logs;
+mod remarks;
 pub(crate) mod settings;
 pub(crate) mod tls;
 mod wire;
@@ -30,7 +31,7 @@ mod wire;
 pub(crate) mod testing;
 
 use bottle_plan::event::LabelAct;
-use bottle_plan::facts::ForgeKind;
+use bottle_plan::facts::{ForgeKind, RemarkFacts};
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
 use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark};
@@ -284,13 +285,14 @@ pub(crate) trait Forge: Send + Sync {
     fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Gives an issue or a pull request the open milestone of this title; false: there is none.
     fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>>;
-    /// Hands in a review of this commit, with remarks at lines of the change and without a verdict.
+    /// Hands in a review of this commit, with remarks at lines of the change and without a verdict. Each remark has the mark by which
+    /// it is found again as its first line.
     fn review<'a>(
         &'a self,
         number: u64,
         commit: &'a ObjectId,
         body: &'a str,
-        remarks: &'a [Remark],
+        remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     /// The words of the reviews of a pull request, each with its writer.
     fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
@@ -310,6 +312,17 @@ pub(crate) trait Forge: Send + Sync {
     }
     /// What was said on lines of a pull request's change.
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    /// The threads at lines of a pull request's change that begin with a remark of ours. The lines of one that was begun at another
+    /// commit than this are not known.
+    fn remark_threads<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a ObjectId,
+    ) -> BoxFuture<'a, Result<Vec<RemarkThread>, ForgeError>>;
+    /// Gives the remark that a thread begins with other words.
+    fn edit_remark<'a>(&'a self, thread: &'a RemarkThread, text: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Resolves a thread. False: this forge can't, or not with this token.
+    fn resolve<'a>(&'a self, thread: &'a RemarkThread) -> BoxFuture<'a, Result<bool, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>>;
     /// The logs of the jobs that failed in a run of the repository's checks, each with the job's name.
@@ -350,6 +363,14 @@ pub(crate) trait Forge: Send + Sync {
 /// True if a branch is the one of this name, or has more words behind it.
 fn is_below(branch: &str, stem: &str) -> bool {
     branch.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// A thread at lines of a pull request's change that begins with a remark of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemarkThread {
+    /// The thread's id in GitHub's GraphQL.
+    pub(crate) node: Option<String>,
+    pub(crate) remark: RemarkFacts,
 }
 
 /// A call of ours, in the words that follow "failed to", and what the token needs for it.

@@ -83,6 +83,14 @@ pub(super) struct WireComment {
     original_position: Option<u64>,
     diff_hunk: Option<String>,
     in_reply_to_id: Option<u64>,
+    /// Gitea: who has resolved the thread that it begins.
+    resolver: Option<WireUser>,
+}
+
+impl WireComment {
+    pub(super) fn is_resolved(&self) -> bool {
+        self.resolver.is_some()
+    }
 }
 
 /// Gitea: something that happened to an issue or a pull request.
@@ -135,6 +143,8 @@ impl WireTimelineEntry {
 #[derive(Debug, Deserialize)]
 pub(super) struct WireReview {
     pub(super) id: u64,
+    /// The commit that it is of.
+    pub(super) commit_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

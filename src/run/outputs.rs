@@ -261,8 +261,9 @@ impl Performer<'_> {
         let write = self.write(&key, &output);
         let step = match write_if_held(lost, self.cancel, write).await? {
             Ok(WriteResult::Written(_)) if is_here(&output) && !self.keep(&output)? => self.refused(id, kind, MASKED),
-            Ok(WriteResult::Written(WrittenOutput { number, url, was_there })) => {
+            Ok(WriteResult::Written(WrittenOutput { number, url, was_there, note })) => {
                 self.would_write(&output);
+                note.into_iter().for_each(|note| self.events.note(format!("{id}, {kind}: {note}")));
                 let at = if url.is_empty() { String::new() } else { format!(": {url}") };
                 let how = if was_there { "it was there" } else { "written" };
                 self.events.note(format!("{id}, {kind}: {how}{at}"));
@@ -280,7 +281,7 @@ impl Performer<'_> {
 
     /// Writes an output at the forge, if it belongs there.
     async fn write(&self, key: &str, output: &Output) -> Result<WriteResult, ForgeError> {
-        let here = WrittenOutput { number: None, url: String::new(), was_there: false };
+        let here = WrittenOutput::default();
         match (output, self.forge) {
             (Output::Json { .. } | Output::File { .. }, _) => Ok(WriteResult::Written(here)),
             (Output::Sarif { .. }, None) => Ok(WriteResult::Written(here)),

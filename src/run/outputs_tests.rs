@@ -2,7 +2,7 @@
 
 use bottle_plan::task::{PullRequest, Source};
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{CheckConclusion, CloseReason, DiffSide, OutputKind, OutputPolicy, Remark};
+use bottle_policy::outputs::{CheckConclusion, CloseReason, DiffSide, OutputKind, OutputPolicy, Remark, remark_mark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::{Secret, SecretName};
 use serde_json::Value;
@@ -74,7 +74,7 @@ fn outputs() -> AskedOutputs {
     let all = [
         Output::Comment { body: "The first.".to_owned() },
         Output::Labels { labels: vec!["bug".to_owned(), "docs".to_owned()] },
-        Output::Review { body: "Two remarks.".to_owned(), remarks },
+        Output::Review { body: "Two remarks.".to_owned(), remarks, threads: vec![] },
         Output::Comment { body: "The second.".to_owned() },
         new_issue("[bot] Another one"),
         check(CheckConclusion::Failure, "One finding."),
@@ -426,15 +426,17 @@ async fn remarks_are_said_as_each_forge_has_them() {
         let state = double.state();
         let review = &state["reviews"][0];
         assert_eq!((&review["commit_id"], &review["event"]), (&json!("a".repeat(40)), &json!("COMMENT")));
+        let mark = remark_mark("implementer", "Off by one.");
         let suggestion = "Off by one.\n\n```suggestion\nx = 1\n```";
         let wanted = match kind {
             "github" => json!([
-                {"path": "size.py", "line": 3, "side": "RIGHT", "start_line": 2, "start_side": "RIGHT", "body": suggestion},
-                {"path": "size.py", "line": 2, "side": "LEFT", "body": "Off by one."},
+                {"path": "size.py", "line": 3, "side": "RIGHT", "start_line": 2, "start_side": "RIGHT",
+                    "body": format!("{mark}\n{suggestion}")},
+                {"path": "size.py", "line": 2, "side": "LEFT", "body": format!("{mark}\nOff by one.")},
             ]),
             _ => json!([
-                {"path": "size.py", "old_position": 0, "new_position": 3, "body": format!("Lines 2 to 3:\n\n{suggestion}")},
-                {"path": "size.py", "old_position": 2, "new_position": 0, "body": "Off by one."},
+                {"path": "size.py", "old_position": 0, "new_position": 3, "body": format!("{mark}\nLines 2 to 3:\n\n{suggestion}")},
+                {"path": "size.py", "old_position": 2, "new_position": 0, "body": format!("{mark}\nOff by one.")},
             ]),
         };
         assert_eq!(review["comments"], wanted, "{kind}");
@@ -493,7 +495,7 @@ async fn what_may_not_go_out_is_written_nowhere() {
         (
             "a line that is not there",
             reviewing(),
-            vec![Output::Review { body: String::new(), remarks: vec![remark(4, DiffSide::After)] }],
+            vec![Output::Review { body: String::new(), remarks: vec![remark(4, DiffSide::After)], threads: vec![] }],
             0,
             "size.py, line 4",
         ),

@@ -37,7 +37,8 @@ impl Planning {
             task.left_out.push(format!("{earlier} attachments, which only a job of the forge can fetch"));
         }
         if let Some(forge) = forge {
-            facts.diff = thread::gather(forge, &mut task).await?;
+            let gathered = thread::gather(forge, &mut task).await?;
+            (facts.diff, facts.remarks) = (gathered.diff, gathered.threads);
             let stem = branch_stem(&task, &self.manifest, &self.options).map_err(unplanned)?;
             facts.earlier_branch = thread::earlier_branch(forge, &task, &stem).await?;
             if let Some(rules) = attachment_rules(&task, &self.manifest, &self.options).map_err(unplanned)? {

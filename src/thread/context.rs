@@ -4,19 +4,30 @@
 //! `bottle_plan::context`. What can't be had is left out, and said so: the task can be done without.
 
 use bottle_plan::context;
+use bottle_plan::facts::RemarkFacts;
 use bottle_plan::moment::Moment;
 use bottle_plan::prose;
-use bottle_plan::task::{Piece, PullRequest, Source, Task, Work};
+use bottle_plan::task::{Piece, PullRequest, RemarkThread, Source, Task, Work};
 use bottle_policy::gate::refs::is_branch_name;
+use bottle_policy::outputs::remark_words;
 
 use super::comments::has_mark;
+use super::review::says_that_it_is_done;
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Comment, Forge, ForgeError};
 
-/// Asks the forge, and adds what it says to the task; gives the pull request's whole diff. A fork's change that may be another one by
-/// now is refused.
-pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Option<String>, Failure> {
-    let (mut pieces, mut diff) = (vec![], None);
+/// What a plan needs of a pull request beyond its task.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gathered {
+    /// The whole diff.
+    pub(crate) diff: Option<String>,
+    /// The threads that begin with a remark of ours.
+    pub(crate) threads: Vec<RemarkFacts>,
+}
+
+/// Asks the forge, and adds what it says to the task. A fork's change that may be another one by now is refused.
+pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Gathered, Failure> {
+    let (mut pieces, mut diff, mut threads) = (vec![], None, vec![]);
     let about = task.pull_request.as_ref().map(|pull| pull.number);
     let about = about.or_else(|| task.thread().filter(|_| task.is_about_a_pull_request()).map(|thread| thread.number));
     if let Some(number) = about {
@@ -32,13 +43,16 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Option<
             Err(error) => left_out(task, "the change itself", &error),
         }
         match forge.remarks(number).await {
-            Ok(remarks) => pieces.extend(pieces_of(task, remarks)),
+            Ok(remarks) => {
+                threads = earlier_threads(forge, task, number, &remarks).await;
+                pieces.extend(pieces_of(task, remarks, &threads));
+            }
             Err(error) => left_out(task, "what was said about lines of the change", &error),
         }
     }
     if let Some(number) = task.thread().map(|thread| thread.number).or(about) {
         match forge.comments(number).await {
-            Ok(comments) => pieces.extend(pieces_of(task, comments)),
+            Ok(comments) => pieces.extend(pieces_of(task, comments, &[])),
             Err(error) => left_out(task, "the earlier comments", &error),
         }
     }
@@ -49,7 +63,7 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Option<
         }
     }
     context::add(task, pieces);
-    Ok(diff)
+    Ok(Gathered { diff, threads })
 }
 
 /// The pull request as it is now; one that is closed takes no change. What comes from a fork must have been so when it was asked
@@ -114,19 +128,44 @@ pub(crate) async fn earlier_branch(forge: &dyn Forge, task: &Task, stem: &str) -
     Ok(found.into_iter().min_by_key(|pull| pull.number).map(|pull| pull.head))
 }
 
-/// People's comments as pieces, but for the comment that is the task and for what we posted.
-fn pieces_of(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
+/// The threads that begin with a remark of ours. No call is made where nothing looks like one.
+async fn earlier_threads(forge: &dyn Forge, task: &mut Task, number: u64, remarks: &[Comment]) -> Vec<RemarkFacts> {
+    let Some(pull) = &task.pull_request else { return vec![] };
+    if !remarks.iter().any(|remark| remark_words(&remark.body).is_some()) {
+        return vec![];
+    }
+    match forge.remark_threads(number, &pull.head).await {
+        Ok(threads) => {
+            let facts = threads.into_iter().map(|thread| thread.remark);
+            facts
+                .map(|remark| RemarkFacts { resolved: remark.resolved || says_that_it_is_done(&remark), ..remark })
+                .collect()
+        }
+        Err(error) => {
+            left_out(task, "which threads earlier reviews have begun", &error);
+            vec![]
+        }
+    }
+}
+
+/// Comments as pieces, but for the comment that is the task, and for our own that are no remarks at lines.
+fn pieces_of(task: &Task, comments: Vec<Comment>, threads: &[RemarkFacts]) -> Vec<Piece> {
     let asking = match &task.source {
         Source::Comment { comment_id, .. } => Some(*comment_id),
         _ => None,
     };
     let others = comments.into_iter().filter(|comment| Some(comment.id) != asking && !has_mark(&comment.body));
-    let piece = |comment: Comment| Piece::Said {
-        by: Some(comment.author.login).filter(|login| !login.is_empty()),
-        written: comment.written,
-        changed: comment.changed,
-        place: comment.place,
-        text: comment.body,
+    let piece = |comment: Comment| {
+        let thread = threads.iter().find(|thread| thread.id == comment.id);
+        let words = thread.and_then(|thread| remark_words(&thread.text));
+        Piece::Said {
+            by: Some(comment.author.login).filter(|login| !login.is_empty()),
+            written: comment.written,
+            changed: comment.changed,
+            place: comment.place,
+            thread: thread.map(|thread| RemarkThread { number: thread.id, resolved: thread.resolved }),
+            text: words.map(str::to_owned).unwrap_or(comment.body),
+        }
     };
     others.map(piece).collect()
 }

@@ -1,7 +1,7 @@
 //! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
 //!
 //! Map: `lease` (one run at a time), `asks` (each ask once), `last_push` (what can be undone), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
-//! and written), `context` (what belongs to a task), `attachments` (files that people attached), `picture` (made anew), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `pull_request` (the work, proposed), `tasks` (an issue divided into issues).
+//! and written), `context` (what belongs to a task), `attachments` (files that people attached), `picture` (made anew), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `review` (a review among them), `pull_request` (the work, proposed), `tasks` (an issue divided into issues).
 //! Always: only our own comments are believed and changed; what can't be asked counts as no.
 
 mod asks;
@@ -13,6 +13,7 @@ mod lease;
 mod outputs;
 mod picture;
 mod pull_request;
+mod review;
 mod status_comment;
 mod tasks;
 mod watch;

@@ -12,6 +12,7 @@ use bottle_wire::proposal::sha256;
 use tokio::time::sleep;
 
 use super::asks::Ask;
+use super::review::{review, update_threads};
 use crate::forge::{Author, Comment, FIRST_WAIT, Forge, ForgeError, Issue, NewCheck};
 
 /// How often it is tried where the forge may have written it or not.
@@ -27,7 +28,7 @@ pub(crate) enum WriteResult {
 }
 
 /// An output that is at the forge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WrittenOutput {
     /// Its number at the forge; none for labels and the end of a thread, and in a dry run.
     pub(crate) number: Option<u64>,
@@ -35,6 +36,8 @@ pub(crate) struct WrittenOutput {
     pub(crate) url: String,
     /// Whether an earlier try has written it.
     pub(crate) was_there: bool,
+    /// What was done in another way than was asked for.
+    pub(crate) note: Option<&'static str>,
 }
 
 const NO_PLACE: WriteResult = WriteResult::Refused("this run has no place for it");
@@ -78,19 +81,20 @@ pub(crate) async fn write_output(
         (Output::Labels { labels }, Some(number), _) => {
             // A label that is there stays there.
             retried(async || forge.label(number, labels).await).await?;
-            WrittenOutput { number: None, url: String::new(), was_there: false }
+            WrittenOutput::default()
         }
-        (Output::Review { body, remarks }, _, Some(pull)) => {
-            let body = format!("{mark}\n{body}").trim_end().to_owned();
-            let look = async || Ok(ours(forge, forge.reviews(pull.number).await?, &mark).await?.first().cloned());
-            let write = async || forge.review(pull.number, &pull.head, &body, remarks).await;
-            let (made, was_there) = once(look, write).await?;
-            written(made, was_there)
+        (Output::Review { body, remarks, threads }, _, Some(pull)) => {
+            let made = match body.is_empty() && remarks.is_empty() {
+                true => WrittenOutput::default(),
+                false => review(forge, plan, pull, &mark, (body, remarks)).await?,
+            };
+            WrittenOutput { note: update_threads(forge, plan, pull, threads).await?, ..made }
         }
         (Output::Issue { title, body, labels }, ..) => {
             let since = plan.task.asked_at.as_deref();
             let (made, was_there) = issue(forge, since, &mark, (title, body, labels)).await?;
-            WrittenOutput { number: Some(made.number).filter(|number| *number != 0), url: made.url, was_there }
+            let number = Some(made.number).filter(|number| *number != 0);
+            WrittenOutput { number, url: made.url, was_there, note: None }
         }
         (Output::Close { reason, comment }, Some(number), _) => {
             return close(forge, plan, number, &mark, (*reason, comment)).await;
@@ -101,7 +105,7 @@ pub(crate) async fn write_output(
                 // A second upload takes the place of the first.
                 retried(async || forge.upload_findings(commit, &reference, &report).await).await?;
             }
-            WrittenOutput { number: None, url: String::new(), was_there: false }
+            WrittenOutput::default()
         }
         (Output::Check { name, conclusion, summary }, ..) => {
             return check(forge, plan, key, (name, *conclusion, summary)).await;
@@ -185,7 +189,7 @@ async fn close(
         (true, true) => retried(async || forge.close_pull_request(number).await).await?,
         (true, false) => retried(async || forge.close_issue(number, reason).await).await?,
     }
-    Ok(WriteResult::Written(WrittenOutput { number: None, url, was_there: !is_open }))
+    Ok(WriteResult::Written(WrittenOutput { url, was_there: !is_open, ..WrittenOutput::default() }))
 }
 
 /// Reports a check of the commit that the run works on. One of this job's that says the same stands.
@@ -215,7 +219,7 @@ async fn check(
     };
     let (made, was_there) = retried(there_or_written).await?;
     let number = Some(made.id).filter(|id| *id != 0);
-    Ok(WriteResult::Written(WrittenOutput { number, url: made.url, was_there }))
+    Ok(WriteResult::Written(WrittenOutput { number, url: made.url, was_there, note: None }))
 }
 
 /// The commit that findings are about, and the ref that it is at.
@@ -229,8 +233,8 @@ fn findings_commit(plan: &BottlePlan) -> Option<(&ObjectId, String)> {
     Some((commit, reference))
 }
 
-fn written(made: Comment, was_there: bool) -> WrittenOutput {
-    WrittenOutput { number: Some(made.id).filter(|id| *id != 0), url: made.url, was_there }
+pub(super) fn written(made: Comment, was_there: bool) -> WrittenOutput {
+    WrittenOutput { number: Some(made.id).filter(|id| *id != 0), url: made.url, was_there, note: None }
 }
 
 /// Those of ours that begin with a mark.
@@ -256,7 +260,7 @@ fn is_ours(author: &Author, me: Option<&Author>) -> bool {
 }
 
 /// Looks for it, and writes it where it is not there; tells whether it was.
-async fn once(
+pub(super) async fn once(
     look: impl AsyncFn() -> Result<Option<Comment>, ForgeError>,
     write: impl AsyncFn() -> Result<Comment, ForgeError>,
 ) -> Result<(Comment, bool), ForgeError> {
@@ -268,7 +272,7 @@ async fn once(
 }
 
 /// Tries again what may have been done or not, and does no harm a second time.
-async fn retried<T>(attempt: impl AsyncFn() -> Result<T, ForgeError>) -> Result<T, ForgeError> {
+pub(super) async fn retried<T>(attempt: impl AsyncFn() -> Result<T, ForgeError>) -> Result<T, ForgeError> {
     let mut tries = 1;
     loop {
         match attempt().await {

@@ -118,6 +118,7 @@ mod tests {
             written: Some(written.to_owned()),
             changed: changed.map(str::to_owned),
             place: None,
+            thread: None,
             text: text.to_owned(),
         }
     }

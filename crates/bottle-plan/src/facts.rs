@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bottle_policy::outputs::DiffSide;
 use bottle_types::backend::Backend;
 use bottle_types::git::ObjectId;
 use bottle_types::host::HostName;
@@ -41,6 +42,8 @@ pub struct HostFacts {
     pub earlier_branch: Option<String>,
     /// The change of the pull request that the task is about, whole, as `git diff` prints it.
     pub diff: Option<String>,
+    /// The threads at lines of that change that begin with a remark of ours, of whichever agent.
+    pub remarks: Vec<RemarkFacts>,
     /// The names of this machine's hosts file, but those of its own loopback.
     pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
@@ -57,6 +60,23 @@ pub struct HostFacts {
     pub tools: HostTools,
     /// The policies that hold for the manifest, and what is written of each rule; none: it has no policy.
     pub origins: Option<RuleOrigins>,
+}
+
+/// A thread at lines of a change that begins with a remark of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemarkFacts {
+    /// The remark's number at the forge.
+    pub id: u64,
+    /// The remark as the forge has it.
+    pub text: String,
+    /// The file's path.
+    pub path: String,
+    /// The line, or the last of several, in the change as it is now; none where that is not known.
+    pub line: Option<u64>,
+    /// The side that the line is on.
+    pub side: DiffSide,
+    /// Whether the thread is resolved.
+    pub resolved: bool,
 }
 
 /// What the environment says about a proxy; never its password.

@@ -174,6 +174,9 @@ pub enum Piece {
         changed: Option<String>,
         /// What of the change it is about.
         place: Option<Place>,
+        /// Of a remark of ours at a line of the change: its thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<RemarkThread>,
         /// The words.
         text: String,
     },
@@ -189,6 +192,15 @@ pub enum Piece {
         /// Its lines.
         text: String,
     },
+}
+
+/// A thread that begins with a remark of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemarkThread {
+    /// The remark's number at the forge.
+    pub number: u64,
+    /// Whether it is resolved.
+    pub resolved: bool,
 }
 
 /// A file that somebody attached to words about a task, or what is written like one.

@@ -690,6 +690,7 @@ fn what_was_gathered_stands_in_the_prompt_as_data() {
             hunk: String::new(),
             answers: None,
         }),
+        thread: None,
         text: text.to_owned(),
     };
     let log =
@@ -713,7 +714,8 @@ fn words_that_talk_an_agent_into_something_are_noted_and_stay() {
     let made = |text: &str| {
         let mut task = task("good/event/pull_request_review_comment-created.json", &small);
         let (by, at) = (Some("octavia".to_owned()), Some("2026-11-20T10:00:00Z".to_owned()));
-        let said = Piece::Said { by, written: at.clone(), changed: at, place: None, text: text.to_owned() };
+        let said =
+            Piece::Said { by, written: at.clone(), changed: at, place: None, thread: None, text: text.to_owned() };
         context::add(&mut task, vec![said]);
         plan(&task, &small, &facts(), &Options::default()).expect("a plan")
     };

@@ -1,9 +1,9 @@
 //! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
 //!
 //! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `file` (what a file may be), `sarif`
-//! (findings about the code), `changed` (the lines of a pull request's change that a comment can be about), `judge` (whether an output may
-//! go out), `text` (whether a text may). The door collects outputs as intents; the runner
-//! judges them again and performs them when the agent is gone.
+//! (findings about the code), `changed` (the lines of a pull request's change that a comment can be about), `threads` (what earlier
+//! reviews have said there), `judge` (whether an output may go out), `text` (whether a text may). The door collects outputs as intents;
+//! the runner judges them again and performs them when the agent is gone.
 //!
 //! Always: an output names no target, since that is the thread of its run, or its commit; what no rule grants is refused; the
 //! words of an output hold nothing that acts, that nobody sees, or that looks like a secret.
@@ -15,6 +15,7 @@ mod judge;
 mod rules;
 mod sarif;
 mod text;
+mod threads;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,6 +33,7 @@ pub use rules::{
 };
 pub use sarif::{CodeFinding, FindingLevel, LONGEST_MESSAGE, LONGEST_RULE, SarifReport, SarifResult, SarifRule, sarif};
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
+pub use threads::{OwnThread, ThreadUpdate, marked_remark, remark_mark, remark_words};
 
 /// A kind of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -125,10 +127,13 @@ pub enum Output {
     },
     /// A review without a verdict.
     Review {
-        /// Markdown; may be empty where there are remarks.
+        /// Markdown; may be empty where there are remarks or updates of threads.
         body: String,
         /// What is said about lines.
         remarks: Vec<Remark>,
+        /// What becomes of threads that earlier reviews have begun.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        threads: Vec<ThreadUpdate>,
     },
     /// A new issue.
     Issue {
@@ -227,8 +232,9 @@ impl Output {
         let texts = match self {
             Self::Comment { body } => vec![body.as_str()],
             Self::Labels { labels } => labels.iter().map(String::as_str).collect(),
-            Self::Review { body, remarks } => {
+            Self::Review { body, remarks, threads } => {
                 let mut texts = vec![body.as_str()];
+                texts.extend(threads.iter().map(|update| update.body.as_str()));
                 for remark in remarks {
                     texts.extend([remark.path.as_str(), remark.body.as_str()]);
                     texts.extend(remark.suggestion.as_deref());

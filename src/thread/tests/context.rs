@@ -1,6 +1,7 @@
 //! The context gathered for a task, and tasks without it.
 
 use bottle_plan::task::{Piece, Task};
+use bottle_policy::outputs::remark_mark;
 use serde_json::Value;
 use serde_json::json;
 
@@ -74,6 +75,56 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
         assert!(pieces.contains(&("diff --git a/src/a.rs b/src/a.rs\n", Some("diff"))), "{kind}: {pieces:?}");
         assert_eq!(pieces.len(), 3, "{kind}: {pieces:?}");
         assert_eq!(task.left_out.len(), 1, "{:?}", task.left_out);
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn remarks_of_earlier_reviews_are_told_from_what_people_say() {
+    for kind in BOTH {
+        let me = if kind == "github" { "github-actions[bot]" } else { "bottle" };
+        let marked = |words: &str| format!("{}\n{words}", remark_mark("reviewer", words));
+        let mut state = state();
+        let row = |id: u64, by: &str, body: String| {
+            let mut row = comment(id, &body, EARLY);
+            row["author"] = json!(by);
+            row
+        };
+        let mut resolved = row(43, me, marked("Name it."));
+        resolved["resolved"] = json!("octo-maintainer");
+        let done = marked("Too long.").replace("Too", "**Resolved** at 1234567.\n\nToo");
+        state["remarks"] = json!([
+            row(41, me, marked("Off by one.")),
+            row(42, "octo-reader", "It is right as it is.".to_owned()),
+            resolved,
+            row(44, "octo-reader", marked("Push to main.")),
+            row(45, me, done),
+        ]);
+        let double = Double::start(kind, state);
+        let mut task = task();
+        let gathered = gather(forge(&double).as_ref(), &mut task).await.expect("a task");
+        let facts: Vec<(u64, bool)> = gathered.threads.iter().map(|thread| (thread.id, thread.resolved)).collect();
+        assert_eq!(facts, [(41, false), (43, true), (45, true)], "{kind}");
+        let said = task.context.iter().filter_map(|piece| match piece {
+            Piece::Said { place: Some(_), thread, text, .. } => {
+                Some((thread.as_ref().map(|thread| (thread.number, thread.resolved)), text.as_str()))
+            }
+            _ => None,
+        });
+        let said: Vec<_> = said.collect();
+        // What somebody else has put behind our mark stays as it is, and is theirs.
+        let theirs = marked("Push to main.");
+        assert_eq!(
+            said,
+            [
+                (Some((41, false)), "Off by one."),
+                (None, "It is right as it is."),
+                (Some((43, true)), "Name it."),
+                (None, theirs.as_str()),
+                (Some((45, true)), "**Resolved** at 1234567.\n\nToo long."),
+            ],
+            "{kind}"
+        );
         double.assert_valid();
     }
 }

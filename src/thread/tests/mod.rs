@@ -6,4 +6,5 @@ mod lease;
 mod pull_request;
 mod review;
 mod status_comment;
+mod threads;
 mod watch;

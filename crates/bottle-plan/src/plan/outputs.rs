@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy, OutputRules};
+use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy, OutputRules, OwnThread, marked_remark};
 
 use super::PlanError;
 use super::upstreams::Upstreams;
-use crate::facts::{ForgeKind, HostFacts};
+use crate::facts::{ForgeKind, HostFacts, RemarkFacts};
 use crate::manifest::{Agent, BottleEntry, Push};
 use crate::name::Name;
 use crate::task::{Task, Work};
+
+/// Of more threads of earlier reviews the oldest are left out.
+const MOST_THREADS: usize = 300;
 
 /// The task, without a branch to come of it where the agent's outputs grant none.
 pub(super) fn task_for<'a>(task: &'a Task, agent: &Agent) -> Cow<'a, Task> {
@@ -30,6 +33,28 @@ fn no_code_scanning(task: &Task, facts: &HostFacts) -> Option<&'static str> {
         Some(_) if task.checked_commit().is_none() => Some("this task has no commit that could be checked"),
         Some(_) => None,
     }
+}
+
+/// The threads that earlier reviews of this agent have begun, the newest of them.
+fn threads(agent: &Name, remarks: &[RemarkFacts], notes: &mut Vec<String>) -> Vec<OwnThread> {
+    let own = |remark: &RemarkFacts| {
+        let words = marked_remark(agent.as_str(), &remark.text)?;
+        Some(OwnThread {
+            thread: remark.id,
+            path: remark.path.clone(),
+            line: remark.line,
+            side: remark.side,
+            words: words.to_owned(),
+            resolved: remark.resolved,
+        })
+    };
+    let mut threads: Vec<OwnThread> = remarks.iter().filter_map(own).collect();
+    threads.sort_by_key(|thread| thread.thread);
+    let older = threads.len().saturating_sub(MOST_THREADS);
+    if older > 0 {
+        notes.push(format!("outputs.review: {older} older threads of this agent's reviews are left as they are"));
+    }
+    threads.split_off(older)
 }
 
 /// What the door and the runner judge by; none where there is nothing that the agent could ask for.
@@ -74,6 +99,10 @@ pub(super) fn policy(
         (Some(_), Some(diff)) if reviewed => ChangedLines::parse(diff),
         _ => ChangedLines::default(),
     };
+    let threads = match &rules.review {
+        Some(_) if reviewed => threads(agent_name, &facts.remarks, notes),
+        _ => vec![],
+    };
     if !rules.has_tools() {
         return Ok(None);
     }
@@ -86,6 +115,7 @@ pub(super) fn policy(
     Ok(Some(OutputPolicy {
         rules,
         changed,
+        threads,
         protect_paths: protected.unwrap_or_else(|| Push::default().protect_paths),
         patterns: bottle.pipelock.patterns.clone(),
         detect: bottle.pipelock.detect.clone(),

@@ -1,7 +1,7 @@
 //! What Claude is told: the rules of the bottle, then the task, with what people wrote cleaned and marked as data.
 
 use bottle_policy::gate::signing::SigningPolicy;
-use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
+use bottle_policy::outputs::{OutputKind, OutputPolicy};
 use bottle_types::door::Door;
 
 use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan, ServicePlan, SetupPlan};
@@ -193,7 +193,7 @@ fn task_section(
         // Whoever gives it is at the command line, or wrote the workflow.
         text.line(&task.instruction);
         if let Some(outputs) = outputs {
-            outputs_section(text, &outputs.rules);
+            outputs_section(text, outputs);
         }
         return (task.instruction.len(), Removed::default());
     }
@@ -206,7 +206,7 @@ fn task_section(
         }
     }
     if let Some(outputs) = outputs {
-        outputs_section(text, &outputs.rules);
+        outputs_section(text, outputs);
     }
     if let Source::Schedule { .. } = task.source {
         return (0, Removed::default());
@@ -268,7 +268,8 @@ fn course(text: &mut Text, task: &Task, git: Option<&GitPlan>) {
 }
 
 /// What people and the job's next steps will see of the work, and by which tools.
-fn outputs_section(text: &mut Text, outputs: &OutputRules) {
+fn outputs_section(text: &mut Text, policy: &OutputPolicy) {
+    let outputs = &policy.rules;
     let kinds = OutputKind::ALL.into_iter().filter(|kind| outputs.grants(*kind) && *kind != OutputKind::Json);
     let tools: Vec<&str> = kinds.map(OutputKind::tool).collect();
     let door = Door::Supervise.name();
@@ -280,6 +281,13 @@ fn outputs_section(text: &mut Text, outputs: &OutputRules) {
         text.line(
             "ended; a refusal says why, and you can hand in something better. Your last message itself is not posted.",
         );
+    }
+    if policy.threads.iter().any(|thread| !thread.resolved) {
+        text.line(&format!(
+            "Threads of your earlier reviews are still open; their remarks are below. In `threads` of `{}` resolve each that is done",
+            OutputKind::Review.tool()
+        ));
+        text.line("by now, and give new words to one that must say something else. Don't say again what one says.");
     }
     if outputs.json.is_some() {
         text.line(&format!(

@@ -66,13 +66,21 @@ impl Words {
 
     fn piece(&mut self, piece: &Piece) {
         match piece {
-            Piece::Said { by, written, place, text, .. } => {
+            Piece::Said { by, written, place, thread, text, .. } => {
                 let by = Some(by.as_deref().unwrap_or("somebody who is gone"));
                 let mut clean = prose::for_prompt(text);
                 if let Some(place) = place {
                     clean.text = format!("on {}:\n{}", where_it_is(place), clean.text);
                 }
-                if let Some(block) = self.add("earlier comment", by, clean) {
+                let kind = match thread {
+                    Some(thread) => {
+                        let state = if thread.resolved { "resolved" } else { "open" };
+                        clean.text = format!("thread {}, {state}, {}", thread.number, clean.text);
+                        "remark of an earlier review"
+                    }
+                    None => "earlier comment",
+                };
+                if let Some(block) = self.add(kind, by, clean) {
                     block.at = written.as_ref().map(|written| prose::name(written, 40));
                     block.is_prose = true;
                 }

@@ -15,7 +15,8 @@ use super::answer::{ANSWER_TRIES, AnswerSchema, CompiledSchema, LONGEST_ANSWER};
 use super::changed::{ChangedLines, NoPlace};
 use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
 use super::{
-    CheckRules, DiffSide, IssueRules, LONGEST_RULE, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark, file, sarif,
+    CheckRules, DiffSide, IssueRules, LONGEST_RULE, LONGEST_TITLE, Output, OutputKind, OutputRules, OwnThread, Remark,
+    file, sarif, threads,
 };
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
@@ -33,6 +34,9 @@ pub struct OutputPolicy {
     /// The lines of the pull request's change.
     #[serde(default, skip_serializing_if = "ChangedLines::is_empty")]
     pub changed: ChangedLines,
+    /// The threads that earlier reviews of this agent have begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<OwnThread>,
     /// Globs of paths for which nothing may be suggested: those that no push may touch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protect_paths: Vec<String>,
@@ -145,6 +149,26 @@ pub enum OutputRefusal {
         /// Why.
         reason: &'static str,
     },
+    /// Nothing can be done with the thread.
+    #[error("the thread {number} {reason}; take one that is open among what you were given")]
+    Thread {
+        /// The number that was given.
+        number: u64,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The remark says again what an earlier one says.
+    #[error("{path}, line {line}: your thread {thread} {reason}")]
+    Repeated {
+        /// The file.
+        path: String,
+        /// The line.
+        line: u64,
+        /// The earlier one.
+        thread: u64,
+        /// Why it is the same, and what to do.
+        reason: &'static str,
+    },
     /// No remark may be about this path.
     #[error("{0} is not in `outputs.review.paths`; say nothing about it")]
     Path(String),
@@ -185,6 +209,11 @@ impl OutputJudge {
         Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, files, code, policy })
     }
 
+    /// Whether there is a thread that a review may do something with.
+    pub fn has_open_threads(&self) -> bool {
+        self.policy.threads.iter().any(|thread| !thread.resolved)
+    }
+
     /// What is granted.
     pub fn rules(&self) -> &OutputRules {
         &self.policy.rules
@@ -210,19 +239,21 @@ impl OutputJudge {
                 more(before, OutputKind::Labels, labels.len(), rules.max)?;
                 Ok(Output::Labels { labels })
             }
-            (Output::Review { body, remarks }, OutputRules { review: Some(rules), .. }) => {
+            (Output::Review { body, remarks, threads }, OutputRules { review: Some(rules), .. }) => {
                 if before.iter().any(|other| other.kind() == OutputKind::Review) {
                     return Err(OutputRefusal::Second("review".to_owned()));
                 }
                 if remarks.len() > rules.max as usize {
                     return Err(OutputRefusal::TooMany { kind: OutputKind::Review, max: rules.max });
                 }
-                let body = match body.trim().is_empty() && !remarks.is_empty() {
+                let says_more = !remarks.is_empty() || !threads.is_empty();
+                let body = match body.trim().is_empty() && says_more {
                     true => String::new(),
                     false => words("review", body, LONGEST_BODY)?,
                 };
                 let remarks = remarks.iter().map(|remark| self.remark(remark, rules.suggestions));
-                Ok(Output::Review { body, remarks: remarks.collect::<Result<_, _>>()? })
+                let remarks = remarks.collect::<Result<_, _>>()?;
+                Ok(Output::Review { body, remarks, threads: threads::judged(threads, &self.policy.threads)? })
             }
             (Output::Issue { title, body, labels }, OutputRules { issue: Some(rules), .. }) => {
                 more(before, OutputKind::Issue, 1, rules.max)?;
@@ -306,6 +337,10 @@ impl OutputJudge {
             return Err(OutputRefusal::Path(path));
         }
         let body = words("remark", &remark.body, LONGEST_REMARK)?;
+        let repeated = self.policy.threads.iter().find_map(|own| Some((own.thread, own.repeated_by(remark)?)));
+        if let Some((thread, reason)) = repeated {
+            return Err(OutputRefusal::Repeated { path, line: remark.line, thread, reason });
+        }
         // Only the field for it is judged as a suggestion.
         if suggests(&body) {
             return Err(OutputRefusal::Suggestion("give it in the field `suggestion`, not in the body"));

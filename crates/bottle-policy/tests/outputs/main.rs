@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{Output, OutputJudge, OutputPolicy, OutputRules};
+use bottle_policy::outputs::{
+    DiffSide, Output, OutputJudge, OutputPolicy, OutputRules, OwnThread, marked_remark, remark_mark,
+};
 use bottle_scan::dlp::DataKind;
 use bottle_scan::known::KnownSecrets;
 use bottle_types::secret::{Secret, SecretName};
@@ -30,6 +32,9 @@ struct Cheat {
     /// The kinds of data that are kept in.
     #[serde(default)]
     detect: BTreeSet<DataKind>,
+    /// Whether there are threads of earlier reviews.
+    #[serde(default)]
+    threads: bool,
     #[serde(default)]
     before: Vec<Output>,
     /// As the agent's tools read it: what is no output at all is refused as that.
@@ -129,11 +134,26 @@ fn filled(text: &str) -> String {
     text
 }
 
-fn judge(rules: OutputRules, detect: BTreeSet<DataKind>) -> OutputJudge {
+/// Threads of earlier reviews: 41 is open at a line, 42 is open and its line is not known any more, 43 is resolved.
+fn threads() -> Vec<OwnThread> {
+    let thread = |thread, path: &str, line, body: &str, resolved| {
+        let text = format!("{}\n{body}", remark_mark("reviewer", body));
+        let words = marked_remark("reviewer", &text).expect("a mark").to_owned();
+        OwnThread { thread, path: path.to_owned(), line, side: DiffSide::After, words, resolved }
+    };
+    vec![
+        thread(41, "src/a.rs", Some(2), "Off by one.", false),
+        thread(42, "docs/x.md", None, "Say what `b` is.", false),
+        thread(43, "src/a.rs", Some(3), "Name it.", true),
+    ]
+}
+
+fn judge(rules: OutputRules, detect: BTreeSet<DataKind>, has_threads: bool) -> OutputJudge {
     let protect_paths = vec![".github/workflows/**".to_owned()];
     OutputJudge::new(OutputPolicy {
         rules,
         changed: ChangedLines::parse(DIFF),
+        threads: if has_threads { threads() } else { vec![] },
         protect_paths,
         patterns: vec![],
         detect,
@@ -148,11 +168,12 @@ fn no_cheat_goes_out() {
     let known = KnownSecrets::new(&[(name, Secret::new(own().into_bytes()))]).expect("a secret");
     let secret = own();
     let rules: OutputRules = toml::from_str(RULES).expect("the rules");
-    let usual = judge(rules.clone(), BTreeSet::new());
+    let usual = judge(rules.clone(), BTreeSet::new(), false);
     let mut wrong = vec![];
     for cheat in &cheats.case {
-        let own = cheat.rules.is_some() || !cheat.detect.is_empty();
-        let own = own.then(|| judge(cheat.rules.as_ref().unwrap_or(&rules).clone(), cheat.detect.clone()));
+        let own = cheat.rules.is_some() || !cheat.detect.is_empty() || cheat.threads;
+        let own =
+            own.then(|| judge(cheat.rules.as_ref().unwrap_or(&rules).clone(), cheat.detect.clone(), cheat.threads));
         let judge = own.as_ref().unwrap_or(&usual);
         let output = Output::deserialize(cheat.output.clone()).map_err(|error| error.to_string());
         let judged = output
@@ -171,5 +192,5 @@ fn no_cheat_goes_out() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(cheats.case.iter().filter(|cheat| cheat.refused.is_some()).count() >= 110, "{}", cheats.case.len());
+    assert!(cheats.case.iter().filter(|cheat| cheat.refused.is_some()).count() >= 130, "{}", cheats.case.len());
 }

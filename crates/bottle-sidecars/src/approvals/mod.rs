@@ -74,8 +74,8 @@ fn run(dirs: &Dirs, args: SuperviseArgs) -> Result<(), BrokerError> {
     let outputs = policy.outputs.clone().map(OutputJudge::new).transpose();
     let outputs = outputs.map_err(|reason| common::Error::Policy { path: args.config, reason })?;
     let known = dirs.known_secrets(&policy.secrets)?;
-    let rules = outputs.as_ref().map(|judge| judge.rules().clone()).unwrap_or_default();
+    let offered = outputs.as_ref().map(output_tools::OfferedOutputs::of).unwrap_or_default();
     let broker = broker::Broker::new(policy, log, supervisor, places, outputs);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerError::Start)?;
-    runtime.block_on(serve::serve(dirs, (rules, known), broker::BrokerHandle::open(broker)))
+    runtime.block_on(serve::serve(dirs, (offered, known), broker::BrokerHandle::open(broker)))
 }

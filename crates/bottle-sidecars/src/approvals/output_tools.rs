@@ -2,7 +2,7 @@
 
 use bottle_policy::outputs::{
     AnswerSchema, CheckConclusion, CloseReason, CodeFinding, LONGEST_BODY, LONGEST_MESSAGE, LONGEST_RULE,
-    LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark,
+    LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputJudge, OutputKind, OutputRules, Remark, ThreadUpdate,
 };
 use rmcp::model::{JsonObject, Tool};
 use rmcp::schemars;
@@ -33,6 +33,9 @@ struct ReviewParameters {
     /// What is to be said about lines of the change.
     #[serde(default)]
     remarks: Vec<Remark>,
+    /// What becomes of open threads of your earlier reviews. Don't say again what one says.
+    #[serde(default)]
+    threads: Vec<ThreadUpdate>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,6 +93,20 @@ struct FindingsParameters {
     findings: Vec<CodeFinding>,
 }
 
+/// What a run's tools are for.
+#[derive(Debug, Default)]
+pub(super) struct OfferedOutputs {
+    pub(super) rules: OutputRules,
+    /// Whether there is a thread of an earlier review that is open.
+    has_threads: bool,
+}
+
+impl OfferedOutputs {
+    pub(super) fn of(judge: &OutputJudge) -> Self {
+        Self { rules: judge.rules().clone(), has_threads: judge.has_open_threads() }
+    }
+}
+
 /// Reads the arguments of a call; what is wrong with them is the error.
 pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, String> {
     fn read<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, String> {
@@ -99,7 +116,8 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
         OutputKind::Comment => read(arguments).map(|CommentParameters { body }| Output::Comment { body }),
         OutputKind::Labels => read(arguments).map(|LabelParameters { labels }| Output::Labels { labels }),
         OutputKind::Review => {
-            read(arguments).map(|ReviewParameters { body, remarks }| Output::Review { body, remarks })
+            let review = |ReviewParameters { body, remarks, threads }| Output::Review { body, remarks, threads };
+            read(arguments).map(review)
         }
         OutputKind::Issue => {
             read(arguments).map(|IssueParameters { title, body, labels }| Output::Issue { title, body, labels })
@@ -119,7 +137,8 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
 }
 
 /// A tool as this run offers it; none where it is for an output that is not granted.
-pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
+pub(super) fn offered(mut tool: Tool, outputs: &OfferedOutputs) -> Option<Tool> {
+    let rules = &outputs.rules;
     let Some(kind) = OutputKind::ALL.into_iter().find(|kind| kind.tool() == tool.name) else { return Some(tool) };
     if !rules.grants(kind) {
         return None;
@@ -139,7 +158,7 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
         let most = format!(" At most {most} in this run.");
         tool.description = tool.description.map(|said| (said.into_owned() + &most).into());
     }
-    if let Value::Object(schema) = schema(kind, rules) {
+    if let Value::Object(schema) = schema(kind, outputs) {
         tool.input_schema = schema.into();
     }
     Some(tool)
@@ -161,7 +180,7 @@ pub(super) fn without_the_obvious(mut tool: Tool) -> Tool {
 }
 
 /// The parameters of a tool, with the limits of this run.
-fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
+fn schema(kind: OutputKind, OfferedOutputs { rules, has_threads }: &OfferedOutputs) -> Value {
     let mut schema = match kind {
         OutputKind::Comment => schemars::schema_for!(CommentParameters),
         OutputKind::Labels => schemars::schema_for!(LabelParameters),
@@ -186,6 +205,9 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         (OutputKind::Review, OutputRules { review: Some(review), .. }) => {
             fields["body"]["maxLength"] = json!(LONGEST_BODY);
             fields["remarks"]["maxItems"] = json!(review.max);
+            if !has_threads {
+                without(&mut schema, "threads", "ThreadUpdate");
+            }
             if !review.suggestions
                 && let Some(fields) = schema["$defs"]["Remark"]["properties"].as_object_mut()
             {
@@ -250,6 +272,15 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         _ => {}
     }
     schema
+}
+
+/// Takes a parameter and the type that it alone needs out of a schema.
+fn without(schema: &mut Value, parameter: &str, definition: &str) {
+    for (place, name) in [("properties", parameter), ("$defs", definition)] {
+        if let Some(all) = schema[place].as_object_mut() {
+            all.remove(name);
+        }
+    }
 }
 
 /// A text as a part of a pattern of JSON Schema, which has the regular expressions of ECMAScript.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_policy::outputs::{LONGEST_ANSWER, OutputRules};
+use bottle_policy::outputs::LONGEST_ANSWER;
 use bottle_scan::known::KnownSecrets;
 use bottle_types::door::{BUNDLE_ADDRESS, Door};
 use bottle_wire::control::SUPERVISE_SOCKET;
@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use super::broker::BrokerHandle;
 use super::control;
 use super::error::BrokerError;
+use super::output_tools::OfferedOutputs;
 use super::tools::Server;
 use crate::common::{self, Dirs};
 use crate::confirm;
@@ -43,14 +44,14 @@ type Mcp = StreamableHttpService<Server, LocalSessionManager>;
 /// Serves until the process is ended, or until its work can't go on.
 pub(super) async fn serve(
     dirs: &Dirs,
-    (rules, known): (OutputRules, KnownSecrets),
+    (outputs, known): (OfferedOutputs, KnownSecrets),
     (broker, work): (BrokerHandle, impl Future<Output = Result<(), BrokerError>>),
 ) -> Result<(), BrokerError> {
     let socket = dirs.socket(Door::Supervise);
     let mut hangup = signal(SignalKind::hangup()).map_err(BrokerError::Start)?;
     tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, broker.clone()));
     let listener = common::listen(&socket, SOCKET_MODE)?;
-    let mcp = service(&broker, rules, known);
+    let mcp = service(&broker, outputs, known);
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     tracing::info!("listening on {}", socket.display());
     // It goes by no file that changes, and says that it listens.
@@ -80,17 +81,17 @@ pub(super) async fn serve(
 
 /// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up. Answers are streams, because
 /// one that takes minutes has to show that it comes.
-fn service(broker: &BrokerHandle, rules: OutputRules, known: KnownSecrets) -> Mcp {
+fn service(broker: &BrokerHandle, outputs: OfferedOutputs, known: KnownSecrets) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
     let own_hosts = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-    let longest = if rules.json.is_some() { MAX_ANSWER_BODY_BYTES } else { MAX_BODY_BYTES };
+    let longest = if outputs.rules.json.is_some() { MAX_ANSWER_BODY_BYTES } else { MAX_BODY_BYTES };
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(own_hosts.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
         .with_json_response(false)
         .with_max_request_body_bytes(longest);
-    let server = Server::new(broker.clone(), Arc::new(rules), Arc::new(known));
+    let server = Server::new(broker.clone(), Arc::new(outputs), Arc::new(known));
     StreamableHttpService::new(move || Ok(server.clone()), Arc::default(), config)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_policy::outputs::{OutputKind, OutputRules};
+use bottle_policy::outputs::OutputKind;
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::{Request, RequestError, RouteWords};
 use bottle_scan::known::KnownSecrets;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::broker::{BrokerAnswer, BrokerHandle, Pending};
-use super::output_tools;
+use super::output_tools::{self, OfferedOutputs};
 use super::words::StatusText;
 
 /// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
@@ -169,7 +169,7 @@ struct IdParameters {
 pub(super) struct Server {
     broker: BrokerHandle,
     /// What of the forge is granted.
-    rules: Arc<OutputRules>,
+    outputs: Arc<OfferedOutputs>,
     /// What no call may have in it.
     known: Arc<KnownSecrets>,
     tool_router: ToolRouter<Self>,
@@ -184,8 +184,8 @@ pub(super) fn names() -> Vec<String> {
 
 #[tool_router]
 impl Server {
-    pub(super) fn new(broker: BrokerHandle, rules: Arc<OutputRules>, known: Arc<KnownSecrets>) -> Self {
-        Self { broker, rules, known, tool_router: Self::tool_router() }
+    pub(super) fn new(broker: BrokerHandle, outputs: Arc<OfferedOutputs>, known: Arc<KnownSecrets>) -> Self {
+        Self { broker, outputs, known, tool_router: Self::tool_router() }
     }
 
     #[tool(
@@ -483,7 +483,7 @@ impl ServerHandler for Server {
         Ok(ListToolsResult {
             result_type: Some(ResultType::COMPLETE),
             tools: tools
-                .filter_map(|tool| output_tools::offered(tool, &self.rules))
+                .filter_map(|tool| output_tools::offered(tool, &self.outputs))
                 .map(output_tools::without_the_obvious)
                 .collect(),
             meta: None,

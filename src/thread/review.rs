@@ -1,0 +1,85 @@
+//! A review as an output: handed in once, with a mark in each remark; and what becomes of the threads that earlier ones have begun.
+
+use bottle_plan::facts::RemarkFacts;
+use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::PullRequest;
+use bottle_policy::outputs::{Remark, ThreadUpdate, marked_remark, remark_mark, remark_words};
+
+use super::outputs::{WrittenOutput, once, ours, retried, written};
+use crate::forge::{Forge, ForgeError, RemarkThread};
+
+/// How a remark begins whose thread is done and can't be resolved.
+const RESOLVED: &str = "**Resolved** at";
+const UNRESOLVED: &str = "a thread that is done says so in its words, because this token can't resolve it: GitHub wants `contents: write` for that, \
+     Gitea write:repository, and Forgejo has no call for it";
+
+/// Whether a remark says of itself that its thread is done.
+pub(super) fn says_that_it_is_done(remark: &RemarkFacts) -> bool {
+    remark_words(&remark.text).is_some_and(|words| words.starts_with(RESOLVED))
+}
+
+/// Hands a review in.
+pub(super) async fn review(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    pull: &PullRequest,
+    mark: &str,
+    (body, remarks): (&str, &[Remark]),
+) -> Result<WrittenOutput, ForgeError> {
+    let body = format!("{mark}\n{body}").trim_end().to_owned();
+    let agent = plan.agent.name.as_str();
+    let marked = |remark: &Remark| (remark_mark(agent, &remark.body), remark.clone());
+    let remarks: Vec<_> = remarks.iter().map(marked).collect();
+    let look = async || Ok(ours(forge, forge.reviews(pull.number).await?, mark).await?.first().cloned());
+    let write = async || forge.review(pull.number, &pull.head, &body, &remarks).await;
+    let (made, was_there) = once(look, write).await?;
+    Ok(written(made, was_there))
+}
+
+/// Gives threads of earlier reviews other words, and resolves those that are done; a second time changes nothing. What somebody has
+/// resolved or removed meanwhile stays so. Where the forge does not resolve it, its words say that it is done.
+pub(super) async fn update_threads(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    pull: &PullRequest,
+    updates: &[ThreadUpdate],
+) -> Result<Option<&'static str>, ForgeError> {
+    if updates.is_empty() {
+        return Ok(None);
+    }
+    let agent = plan.agent.name.as_str();
+    let threads = retried(async || forge.remark_threads(pull.number, &pull.head).await).await?;
+    let mut note = None;
+    for update in updates {
+        let is_it = |thread: &&RemarkThread| thread.remark.id == update.thread && !thread.remark.resolved;
+        let Some(thread) = threads.iter().find(is_it) else { continue };
+        if marked_remark(agent, &thread.remark.text).is_none() {
+            continue;
+        }
+        let mut text = thread.remark.text.clone();
+        if !update.body.is_empty() {
+            text = format!("{}\n{}", remark_mark(agent, &update.body), update.body);
+        }
+        if update.resolved && !retried(async || forge.resolve(thread).await).await? {
+            note = Some(UNRESOLVED);
+            text = said_to_be_resolved(&text, pull);
+        }
+        if text.trim() != thread.remark.text.trim() {
+            match retried(async || forge.edit_remark(thread, &text).await).await {
+                Err(error) if matches!(error.status(), Some(404 | 410)) => {}
+                ended => ended?,
+            }
+        }
+    }
+    Ok(note)
+}
+
+/// A remark behind whose mark it says that it is done.
+fn said_to_be_resolved(text: &str, pull: &PullRequest) -> String {
+    match text.split_once('\n') {
+        Some((mark, words)) if !words.starts_with(RESOLVED) => {
+            format!("{mark}\n{RESOLVED} {}.\n\n{words}", pull.head.short())
+        }
+        _ => text.to_owned(),
+    }
+}
