@@ -8,14 +8,14 @@ use std::path::Path;
 
 use bottle_plan::context;
 use bottle_plan::event::{self, Asked};
-use bottle_plan::facts::{CheckoutFacts, Ci, ForgeKind, HostFacts};
+use bottle_plan::facts::{CheckoutFacts, Ci, ForgeKind, HostFacts, RemarkFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, Policies, SecretPlan, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
-use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy};
+use bottle_policy::outputs::{AnswerSchema, DiffSide, OutputKind, OutputPolicy, remark_mark};
 use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -891,6 +891,48 @@ fn work_on_a_pull_request_goes_on_where_that_may_be() {
         let git = plan(&task, &wide, &facts, &Options::default()).expect("a plan").git.expect("a repository");
         assert_eq!(git.goes_on, goes_on, "{branch}");
     }
+}
+
+#[test]
+fn threads_of_earlier_reviews_are_those_of_the_same_agent() {
+    let with = |outputs: &str| {
+        let small = fixture("good/manifest/small.yml");
+        manifest(&format!("{small}agents: {{ implementer: {{ outputs: {outputs} }} }}\n"))
+    };
+    let remark = |id: u64, agent: &str, resolved: bool| RemarkFacts {
+        id,
+        text: format!("{}\nOff by one.", remark_mark(agent, "Off by one.")),
+        path: "x".to_owned(),
+        line: (id == 41).then_some(1),
+        side: DiffSide::After,
+        resolved,
+    };
+    let open = vec![remark(41, "implementer", false), remark(42, "reviewer", false), remark(43, "implementer", true)];
+    let planned = |remarks: Vec<RemarkFacts>, outputs: &str| {
+        let manifest = with(outputs);
+        let facts = HostFacts { ci: Some(job(ForgeKind::Github)), remarks, ..facts() };
+        let task = task("good/event/pull_request_review_comment-created.json", &manifest);
+        plan(&task, &manifest, &facts, &Options::default()).expect("a plan")
+    };
+    let threads = |plan: &BottlePlan| -> Vec<(u64, Option<u64>, bool)> {
+        let policy = plan.policies.supervise.outputs.as_ref().expect("outputs");
+        policy.threads.iter().map(|thread| (thread.thread, thread.line, thread.resolved)).collect()
+    };
+    let told = |plan: &BottlePlan| plan.prompt.text.contains("In `threads` of `write_review`");
+    let plan = planned(open.clone(), "{ review: {} }");
+    assert_eq!(threads(&plan), [(41, Some(1), false), (43, None, true)]);
+    assert!(told(&plan));
+    // Nothing is said of them where none is open, or no review is granted.
+    let plan = planned(open[1..].to_vec(), "{ review: {} }");
+    assert_eq!((threads(&plan), told(&plan)), (vec![(43, None, true)], false));
+    let plan = planned(open, "{ comment: {} }");
+    assert_eq!((threads(&plan), told(&plan)), (vec![], false));
+    // Of too many the newest count.
+    let many = (1..=350).rev().map(|id| remark(id, "implementer", false)).collect();
+    let plan = planned(many, "{ review: {} }");
+    let numbers: Vec<u64> = threads(&plan).into_iter().map(|(number, ..)| number).collect();
+    assert_eq!(numbers, (51..=350).collect::<Vec<_>>());
+    assert!(plan.notes.iter().any(|note| note.contains("50 older threads")), "{:?}", plan.notes);
 }
 
 #[test]

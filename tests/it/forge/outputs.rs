@@ -185,8 +185,50 @@ fn review(kind: &'static str) {
         "refs/heads/main\nrefs/heads/patch",
         "nothing is pushed"
     );
+    review_again((&job, &double), &event, &posted(&state)[0]);
     double.assert_valid();
     job.nothing_left();
+}
+
+/// What reviews have said at lines.
+fn posted(state: &Value) -> Vec<Value> {
+    state["posted"].as_array().cloned().unwrap_or_default()
+}
+
+/// A later review of the same commit, for another comment: it says nothing again, and the thread of the first is done.
+fn review_again((job, double): (&Job, &Double), event: &Value, first: &Value) {
+    let thread = first["id"].as_u64().expect("a number");
+    let again = json!({"path": "textstats.py", "line": 1, "body": "What is counted?"});
+    let update = |thread: u64| json!({"thread": thread, "resolved": true});
+    let turns = [
+        tool("write_review", json!({"remarks": [again]})),
+        tool("write_review", json!({"threads": [update(thread + 1000)]})),
+        tool("write_review", json!({"threads": [update(thread)]})),
+        json!({"text": "That is all."}),
+    ];
+    job.world.write("cassette.yml", &json!({"version": 1, "turns": turns}).to_string());
+    let mut event = event.clone();
+    for at in ["created_at", "updated_at"] {
+        event["comment"][at] = json!("2035-01-01T00:00:00Z");
+    }
+    event["comment"]["id"] = json!(901);
+    let output = command(job, double, "80", "issue_comment", &event).output().expect("the runner");
+    ended_with(&output, 0);
+    let state = double.state();
+    let rows = posted(&state);
+    assert!(rows.len() == 1 && !rows[0]["resolved"].is_null() && rows[0]["body"] == first["body"], "{state}");
+    assert_eq!(state["reviews"].as_array().map(Vec::len), Some(1), "{state}");
+    let proposals = job.world.record_file("proposals.jsonl");
+    for why in [format!("your thread {thread} is open at this line"), format!("thread {} is no thread", thread + 1000)]
+    {
+        assert!(proposals.contains(&why), "{why}: {proposals}");
+    }
+    let prompt = job.world.record_file("plan.json");
+    assert!(
+        prompt.contains(&format!("thread {thread}, open, on textstats.py, line 1:\\nSay what is counted.")),
+        "{prompt}"
+    );
+    assert!(prompt.contains("In `threads` of `write_review` resolve each that is done"), "{prompt}");
 }
 
 #[test]

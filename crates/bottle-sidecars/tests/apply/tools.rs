@@ -196,6 +196,33 @@ const OUTPUTS: &str = "outputs:
   changed: { size.py: [[1, 3, 1, 3]] }
 ";
 
+/// Threads of earlier reviews are a parameter where there is one that is open; what is done with them is judged at once.
+#[tokio::test]
+async fn threads_of_earlier_reviews_are_offered_where_there_are_some() {
+    let granted = "outputs:\n  rules: { review: {} }\n  changed: { size.py: [[1, 3, 1, 3]] }\n";
+    let thread = |resolved: bool| {
+        format!(
+            "{granted}  threads: [{{ thread: 41, path: size.py, line: 2, words: 0011223344556677, resolved: {resolved} }}]\n"
+        )
+    };
+    for (outputs, offered) in [(granted.to_owned(), false), (thread(true), false), (thread(false), true)] {
+        let mut server = Server::with_outputs("deny", &outputs);
+        let answer = server.rpc("tools/list", json!({})).await;
+        let tools = answer["result"]["tools"].as_array().expect("tools");
+        let schema = &tools.iter().find(|tool| tool["name"] == "write_review").expect("a tool")["inputSchema"];
+        assert_eq!(!schema["properties"]["threads"].is_null(), offered, "{outputs}: {schema}");
+        assert_eq!(!schema["$defs"]["ThreadUpdate"].is_null(), offered, "{outputs}: {schema}");
+        assert!(schema["$defs"]["Remark"].is_object(), "{schema}");
+        let resolve = json!({"threads": [{"thread": 41, "resolved": true}]});
+        let (text, error) = server.call("write_review", resolve).await;
+        assert_eq!(error, !offered, "{outputs}: {text}");
+        let remark = json!({"remarks": [{"path": "size.py", "line": 2, "body": "x"}]});
+        let (text, error) = server.call("write_review", remark).await;
+        let refused = if offered { "this run has its review already" } else { "" };
+        assert!(error == offered && text.contains(refused), "{outputs}: {text}");
+    }
+}
+
 /// What was granted is listed with its limits and collected in order; all else is refused with a reason, and written down as that.
 #[tokio::test]
 async fn outputs_are_collected_or_refused() {
