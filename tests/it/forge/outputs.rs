@@ -212,18 +212,21 @@ fn review_again((job, double): (&Job, &Double), event: &Value, first: &Value) {
         event["comment"][at] = json!("2035-01-01T00:00:00Z");
     }
     event["comment"]["id"] = json!(901);
+    let before = job.world.slugs();
     let output = command(job, double, "80", "issue_comment", &event).output().expect("the runner");
     ended_with(&output, 0);
+    let slug = job.world.slugs().into_iter().find(|slug| !before.contains(slug)).expect("a record");
+    let file = |name: &str| std::fs::read_to_string(job.world.path("state").join(&slug).join(name)).expect(name);
     let state = double.state();
     let rows = posted(&state);
     assert!(rows.len() == 1 && !rows[0]["resolved"].is_null() && rows[0]["body"] == first["body"], "{state}");
     assert_eq!(state["reviews"].as_array().map(Vec::len), Some(1), "{state}");
-    let proposals = job.world.record_file("proposals.jsonl");
+    let proposals = file("proposals.jsonl");
     for why in [format!("your thread {thread} is open at this line"), format!("thread {} is no thread", thread + 1000)]
     {
         assert!(proposals.contains(&why), "{why}: {proposals}");
     }
-    let prompt = job.world.record_file("plan.json");
+    let prompt = file("plan.json");
     assert!(
         prompt.contains(&format!("thread {thread}, open, on textstats.py, line 1:\\nSay what is counted.")),
         "{prompt}"
