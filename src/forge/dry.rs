@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
-use bottle_policy::outputs::{CloseReason, Remark};
+use bottle_policy::outputs::{CloseReason, Remark, ReviewVerdict};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use bottle_types::units::ByteSize;
@@ -294,11 +294,14 @@ impl Forge for Dry {
         &'a self,
         number: u64,
         commit: &'a ObjectId,
-        body: &'a str,
+        (verdict, body): (ReviewVerdict, &'a str),
         remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let mut line = json!({"would": "review", "number": number, "commit": commit, "body": body});
+            if !verdict.is_comment() {
+                line["verdict"] = json!(verdict);
+            }
             if !remarks.is_empty() {
                 line["remarks"] = remarks.iter().map(|(_, remark)| json!(remark)).collect();
             }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
+use bottle_policy::outputs::{CloseReason, DiffSide, Remark, ReviewVerdict};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use bottle_types::units::ByteSize;
@@ -457,13 +457,13 @@ impl Forge for Github {
         &'a self,
         number: u64,
         commit: &'a ObjectId,
-        body: &'a str,
+        (verdict, body): (ReviewVerdict, &'a str),
         remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();
             let path = self.path(&["pulls", &number, "reviews"]);
-            let mut words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
+            let mut words = json!({"body": body, "commit_id": commit, "event": review_event(verdict)});
             if !remarks.is_empty() {
                 words["comments"] = remarks.iter().map(remark).collect();
             }
@@ -664,6 +664,15 @@ impl Forge for Github {
             self.me.get_or_try_init(|| ask).await.cloned().map(Some)
         }
         .boxed()
+    }
+}
+
+/// What a review says, in the forge's word.
+fn review_event(verdict: ReviewVerdict) -> &'static str {
+    match verdict {
+        ReviewVerdict::Comment => "COMMENT",
+        ReviewVerdict::RequestChanges => "REQUEST_CHANGES",
+        ReviewVerdict::Approve => "APPROVE",
     }
 }
 

@@ -34,7 +34,7 @@ use bottle_plan::event::LabelAct;
 use bottle_plan::facts::{ForgeKind, RemarkFacts};
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
-use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark};
+use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark, ReviewVerdict};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use bottle_types::units::ByteSize;
@@ -285,13 +285,13 @@ pub(crate) trait Forge: Send + Sync {
     fn assign<'a>(&'a self, number: u64, people: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Gives an issue or a pull request the open milestone of this title; false: there is none.
     fn set_milestone<'a>(&'a self, number: u64, title: &'a str) -> BoxFuture<'a, Result<bool, ForgeError>>;
-    /// Hands in a review of this commit, with remarks at lines of the change and without a verdict. Each remark has the mark by which
-    /// it is found again as its first line.
+    /// Hands in a review of this commit, with remarks at lines of the change. Each remark has the mark by which it is found again as its
+    /// first line.
     fn review<'a>(
         &'a self,
         number: u64,
         commit: &'a ObjectId,
-        body: &'a str,
+        said: (ReviewVerdict, &'a str),
         remarks: &'a [(String, Remark)],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     /// The words of the reviews of a pull request, each with its writer.

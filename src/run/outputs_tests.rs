@@ -2,7 +2,9 @@
 
 use bottle_plan::task::{PullRequest, Source};
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{CheckConclusion, CloseReason, DiffSide, OutputKind, OutputPolicy, Remark, remark_mark};
+use bottle_policy::outputs::{
+    CheckConclusion, CloseReason, DiffSide, OutputKind, OutputPolicy, Remark, ReviewVerdict, remark_mark,
+};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::{Secret, SecretName};
 use serde_json::Value;
@@ -55,6 +57,11 @@ fn close(comment: &str) -> Output {
     Output::Close { reason: CloseReason::NotPlanned, comment: comment.to_owned() }
 }
 
+fn said_in_review(body: &str, remarks: Vec<Remark>) -> Output {
+    let verdict = ReviewVerdict::Comment;
+    Output::Review { verdict, body: body.to_owned(), remarks, files: vec![], threads: vec![] }
+}
+
 fn remark(line: u64, side: DiffSide) -> Remark {
     Remark {
         path: "size.py".to_owned(),
@@ -74,7 +81,7 @@ fn outputs() -> AskedOutputs {
     let all = [
         Output::Comment { body: "The first.".to_owned() },
         Output::Labels { labels: vec!["bug".to_owned(), "docs".to_owned()] },
-        Output::Review { body: "Two remarks.".to_owned(), remarks, threads: vec![] },
+        said_in_review("Two remarks.", remarks),
         Output::Comment { body: "The second.".to_owned() },
         new_issue("[bot] Another one"),
         check(CheckConclusion::Failure, "One finding."),
@@ -495,7 +502,7 @@ async fn what_may_not_go_out_is_written_nowhere() {
         (
             "a line that is not there",
             reviewing(),
-            vec![Output::Review { body: String::new(), remarks: vec![remark(4, DiffSide::After)], threads: vec![] }],
+            vec![said_in_review("", vec![remark(4, DiffSide::After)])],
             0,
             "size.py, line 4",
         ),

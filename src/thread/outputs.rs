@@ -83,12 +83,13 @@ pub(crate) async fn write_output(
             retried(async || forge.label(number, labels).await).await?;
             WrittenOutput::default()
         }
-        (Output::Review { body, remarks, threads }, _, Some(pull)) => {
-            let made = match body.is_empty() && remarks.is_empty() {
+        (Output::Review { verdict, body, remarks, files, threads }, _, Some(pull)) => {
+            let made = match verdict.is_comment() && body.is_empty() && remarks.is_empty() && files.is_empty() {
                 true => WrittenOutput::default(),
-                false => review(forge, plan, pull, &mark, (body, remarks)).await?,
+                false => review(forge, plan, pull, &mark, (*verdict, body, remarks, files)).await?,
             };
-            WrittenOutput { note: update_threads(forge, plan, pull, threads).await?, ..made }
+            let unresolved = update_threads(forge, plan, pull, threads).await?;
+            WrittenOutput { note: made.note.or(unresolved), ..made }
         }
         (Output::Issue { title, body, labels }, ..) => {
             let since = plan.task.asked_at.as_deref();

@@ -3,6 +3,7 @@
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::PullRequestRules;
 use bottle_plan::plan::BottlePlan;
+use bottle_policy::outputs::ReviewVerdict;
 use tokio::time::sleep;
 
 use crate::forge::{self, Author, FIRST_WAIT, Forge, ForgeError, ForgePullRequest, NewPullRequest};
@@ -197,7 +198,7 @@ pub(crate) async fn hand_in(forge: &dyn Forge, plan: &BottlePlan, words: &str) -
     let mark = format!("<!-- claude-bottle: review {} -->", plan.slug);
     let body = format!("{mark}\n{words}");
     for look in 1.. {
-        match forge.review(pull.number, &pull.head, &body, &[]).await.map(|_| ()) {
+        match forge.review(pull.number, &pull.head, (ReviewVerdict::Comment, &body), &[]).await.map(|_| ()) {
             Err(error) if error.may_be_done() && look < MAX_LOOKS => {
                 sleep(FIRST_WAIT * (1 << look)).await;
                 if forge.reviews(pull.number).await?.iter().any(|there| there.body.starts_with(&mark)) {

@@ -3,13 +3,17 @@
 use bottle_plan::facts::RemarkFacts;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::PullRequest;
-use bottle_policy::outputs::{Remark, ThreadUpdate, marked_remark, remark_mark, remark_words};
+use bottle_policy::outputs::{
+    FileRemark, Remark, ReviewVerdict, ThreadUpdate, marked_remark, remark_mark, remark_words,
+};
 
 use super::outputs::{WrittenOutput, once, ours, retried, written};
 use crate::forge::{Forge, ForgeError, RemarkThread};
 
 /// How a remark begins whose thread is done and can't be resolved.
 const RESOLVED: &str = "**Resolved** at";
+const OWN: &str =
+    "the review has no verdict, because the pull request is of the same account: no forge takes one of its own";
 const UNRESOLVED: &str = "a thread that is done says so in its words, because this token can't resolve it: GitHub wants `contents: write` for that, \
      Gitea write:repository, and Forgejo has no call for it";
 
@@ -24,16 +28,30 @@ pub(super) async fn review(
     plan: &BottlePlan,
     pull: &PullRequest,
     mark: &str,
-    (body, remarks): (&str, &[Remark]),
+    (verdict, body, remarks, files): (ReviewVerdict, &str, &[Remark], &[FileRemark]),
 ) -> Result<WrittenOutput, ForgeError> {
-    let body = format!("{mark}\n{body}").trim_end().to_owned();
+    // Forges keep no remark about a file in a review.
+    let parts = [body.to_owned()].into_iter().chain(files.iter().map(FileRemark::markdown));
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    let body = format!("{mark}\n{}", parts.join("\n\n")).trim_end().to_owned();
+    let (verdict, note) = match verdict {
+        ReviewVerdict::Comment => (verdict, None),
+        _ if is_own(forge, pull.number).await? => (ReviewVerdict::Comment, Some(OWN)),
+        _ => (verdict, None),
+    };
     let agent = plan.agent.name.as_str();
     let marked = |remark: &Remark| (remark_mark(agent, &remark.body), remark.clone());
     let remarks: Vec<_> = remarks.iter().map(marked).collect();
     let look = async || Ok(ours(forge, forge.reviews(pull.number).await?, mark).await?.first().cloned());
-    let write = async || forge.review(pull.number, &pull.head, &body, &remarks).await;
+    let write = async || forge.review(pull.number, &pull.head, (verdict, &body), &remarks).await;
     let (made, was_there) = once(look, write).await?;
-    Ok(written(made, was_there))
+    Ok(WrittenOutput { note, ..written(made, was_there) })
+}
+
+/// Whether we have proposed it ourselves; where the forge does not say who we are, it will say so itself.
+async fn is_own(forge: &dyn Forge, number: u64) -> Result<bool, ForgeError> {
+    let Some(me) = forge.myself().await? else { return Ok(false) };
+    Ok(forge.pull_request(number).await?.author.is(&me))
 }
 
 /// Gives threads of earlier reviews other words, and resolves those that are done; a second time changes nothing. What somebody has

@@ -15,7 +15,7 @@ use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, Policies, S
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
-use bottle_policy::outputs::{AnswerSchema, DiffSide, OutputKind, OutputPolicy, remark_mark};
+use bottle_policy::outputs::{AnswerSchema, DiffSide, OutputKind, OutputPolicy, ReviewVerdict, remark_mark};
 use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -933,6 +933,33 @@ fn threads_of_earlier_reviews_are_those_of_the_same_agent() {
     let numbers: Vec<u64> = threads(&plan).into_iter().map(|(number, ..)| number).collect();
     assert_eq!(numbers, (51..=350).collect::<Vec<_>>());
     assert!(plan.notes.iter().any(|note| note.contains("50 older threads")), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_fork_s_change_that_nobody_asked_about_is_not_approved() {
+    let text = format!(
+        "{}agents: {{ implementer: {{ outputs: {{ review: {{ verdicts: [approve, request_changes] }} }} }} }}\n",
+        fixture("good/manifest/small.yml")
+    );
+    let manifest = manifest(&text);
+    let asked = task("good/event/pull_request_review_comment-created.json", &manifest);
+    for (proposed, from_fork, may_approve) in
+        [(false, false, true), (false, true, true), (true, false, true), (true, true, false)]
+    {
+        let mut task = asked.clone();
+        task.pull_request.as_mut().expect("a pull request").from_fork = from_fork;
+        if proposed {
+            task.source = Source::Proposed(task.thread().expect("a thread").clone());
+            task.work = Work::Review;
+        }
+        let plan = plan(&task, &manifest, &facts(), &Options::default()).expect("a plan");
+        let policy = plan.policies.supervise.outputs.as_ref().expect("outputs");
+        let verdicts = &policy.rules.review.as_ref().expect("a review").verdicts;
+        assert_eq!(verdicts.contains(&ReviewVerdict::Approve), may_approve, "{proposed} {from_fork}");
+        assert!(verdicts.contains(&ReviewVerdict::RequestChanges));
+        let is_told = plan.notes.iter().any(|note| note.starts_with("outputs.review.verdicts: nobody asked"));
+        assert_eq!(is_told, !may_approve, "{:?}", plan.notes);
+    }
 }
 
 #[test]

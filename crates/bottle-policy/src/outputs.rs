@@ -125,12 +125,18 @@ pub enum Output {
         /// Their names.
         labels: Vec<String>,
     },
-    /// A review without a verdict.
+    /// A review.
     Review {
+        /// What it says of the whole.
+        #[serde(default, skip_serializing_if = "ReviewVerdict::is_comment")]
+        verdict: ReviewVerdict,
         /// Markdown; may be empty where there are remarks or updates of threads.
         body: String,
         /// What is said about lines.
         remarks: Vec<Remark>,
+        /// What is said about files as a whole.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<FileRemark>,
         /// What becomes of threads that earlier reviews have begun.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         threads: Vec<ThreadUpdate>,
@@ -232,8 +238,9 @@ impl Output {
         let texts = match self {
             Self::Comment { body } => vec![body.as_str()],
             Self::Labels { labels } => labels.iter().map(String::as_str).collect(),
-            Self::Review { body, remarks, threads } => {
+            Self::Review { body, remarks, files, threads, .. } => {
                 let mut texts = vec![body.as_str()];
+                texts.extend(files.iter().flat_map(|file| [file.path.as_str(), &file.body]));
                 texts.extend(threads.iter().map(|update| update.body.as_str()));
                 for remark in remarks {
                     texts.extend([remark.path.as_str(), remark.body.as_str()]);
@@ -254,6 +261,52 @@ impl Output {
             }
         };
         texts.into_iter().map(Cow::Borrowed).collect()
+    }
+}
+
+/// What a review says of a change as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewVerdict {
+    /// Nothing.
+    #[default]
+    Comment,
+    /// It can't go on as it is.
+    RequestChanges,
+    /// It can go on.
+    Approve,
+}
+
+impl ReviewVerdict {
+    /// Whether it is none.
+    pub fn is_comment(&self) -> bool {
+        *self == Self::Comment
+    }
+
+    /// Its name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comment => "comment",
+            Self::RequestChanges => "request_changes",
+            Self::Approve => "approve",
+        }
+    }
+}
+
+/// What a review says about a file as a whole; it stands in the review's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRemark {
+    /// The file's path in the repository, as it is after the change.
+    pub path: String,
+    /// Markdown.
+    pub body: String,
+}
+
+impl FileRemark {
+    /// As Markdown; a path that is judged has no backtick.
+    pub fn markdown(&self) -> String {
+        format!("**On `{}`**\n\n{}", self.path, self.body)
     }
 }
 

@@ -3,7 +3,9 @@
 use bottle_plan::facts::RemarkFacts;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::PullRequest;
-use bottle_policy::outputs::{DiffSide, Output, OutputKind, Remark, ThreadUpdate, remark_mark};
+use bottle_policy::outputs::{
+    DiffSide, FileRemark, Output, OutputKind, Remark, ReviewVerdict, ThreadUpdate, remark_mark,
+};
 use bottle_types::git::ObjectId;
 use serde_json::{Value, json};
 
@@ -82,7 +84,7 @@ fn update(thread: u64, resolved: bool, body: &str) -> ThreadUpdate {
 }
 
 fn updates(threads: Vec<ThreadUpdate>) -> Output {
-    Output::Review { body: String::new(), remarks: vec![], threads }
+    Output::Review { verdict: ReviewVerdict::Comment, body: String::new(), remarks: vec![], files: vec![], threads }
 }
 
 fn row(state: &Value, id: u64) -> Value {
@@ -222,7 +224,13 @@ async fn what_a_review_says_at_lines_is_found_by_the_next() {
             body: "Off by one.".to_owned(),
             suggestion: Some("x = 1".to_owned()),
         };
-        let review = Output::Review { body: String::new(), remarks: vec![remark], threads: vec![] };
+        let review = Output::Review {
+            verdict: ReviewVerdict::Comment,
+            body: String::new(),
+            remarks: vec![remark],
+            files: vec![],
+            threads: vec![],
+        };
         let written = write(forge(&double).as_ref(), &review).await.expect("written");
         assert!(written.number.is_some() && !written.was_there, "{written:?}");
         let threads = forge(&double).remark_threads(9, &head()).await.expect("threads");
@@ -249,4 +257,31 @@ async fn a_dry_run_says_what_it_would_do() {
         ]
     );
     assert_eq!(double.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_verdict_is_given_in_the_forge_s_word_and_never_of_our_own_change() {
+    for (kind, author, events) in [
+        ("github", "octo-reader", ["REQUEST_CHANGES", "APPROVE"]),
+        ("gitea", "octo-reader", ["REQUEST_CHANGES", "APPROVED"]),
+        ("github", "github-actions[bot]", ["COMMENT", "COMMENT"]),
+        ("gitea", "bottle", ["COMMENT", "COMMENT"]),
+    ] {
+        for (verdict, event) in [ReviewVerdict::RequestChanges, ReviewVerdict::Approve].into_iter().zip(events) {
+            let mut state = state(kind);
+            state["pulls"][0]["author"] = json!(author);
+            state["reviews"] = json!([]);
+            let double = Double::start(kind, state);
+            let file = FileRemark { path: "size.py".to_owned(), body: "Nothing tests this.".to_owned() };
+            let review =
+                Output::Review { verdict, body: "Hm.".to_owned(), remarks: vec![], files: vec![file], threads: vec![] };
+            let written = write(forge(&double).as_ref(), &review).await.expect("written");
+            assert_eq!(written.note.is_some(), author == me(kind), "{kind} {author}: {written:?}");
+            let made = double.state()["reviews"][0].clone();
+            assert_eq!(made["event"], json!(event), "{kind} {author} {verdict:?}");
+            let words = made["body"].as_str().expect("words");
+            assert!(words.ends_with("-->\nHm.\n\n**On `size.py`**\n\nNothing tests this."), "{words}");
+            double.assert_valid();
+        }
+    }
 }

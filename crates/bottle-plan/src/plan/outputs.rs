@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy, OutputRules, OwnThread, marked_remark};
+use bottle_policy::outputs::{
+    AnswerSchema, OutputKind, OutputPolicy, OutputRules, OwnThread, ReviewVerdict, marked_remark,
+};
 
 use super::PlanError;
 use super::upstreams::Upstreams;
 use crate::facts::{ForgeKind, HostFacts, RemarkFacts};
 use crate::manifest::{Agent, BottleEntry, Push};
 use crate::name::Name;
-use crate::task::{Task, Work};
+use crate::task::{Source, Task, Work};
 
 /// Of more threads of earlier reviews the oldest are left out.
 const MOST_THREADS: usize = 300;
@@ -94,6 +96,16 @@ pub(super) fn policy(
         && let Some(lacks) = no_code_scanning(task, facts)
     {
         notes.push(format!("outputs.sarif: {lacks}, so the findings are in the run record alone"));
+    }
+    let is_a_stranger_s = task.pull_request.as_ref().is_none_or(|pull| pull.from_fork);
+    if let (Some(review), Source::Proposed(_), true) = (&mut rules.review, &task.source, is_a_stranger_s)
+        && review.verdicts.contains(&ReviewVerdict::Approve)
+    {
+        review.verdicts.retain(|verdict| *verdict != ReviewVerdict::Approve);
+        notes.push(
+            "outputs.review.verdicts: nobody asked for this review of a fork's change, so it can't approve it"
+                .to_owned(),
+        );
     }
     let changed = match (&rules.review, &facts.diff) {
         (Some(_), Some(diff)) if reviewed => ChangedLines::parse(diff),

@@ -54,9 +54,14 @@ impl ChangedLines {
         reader.found
     }
 
+    /// Whether the change has this file, with lines or without.
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Tells whether the lines of a remark are in one piece of the change.
     pub fn place(&self, remark: &Remark) -> Result<(), NoPlace> {
-        let pieces = self.0.get(&remark.path).ok_or(NoPlace::File)?;
+        let pieces = self.0.get(&remark.path).filter(|pieces| !pieces.is_empty()).ok_or(NoPlace::File)?;
         let (first, last, side) = (remark.first(), remark.line, remark.side);
         let has = |line| pieces.iter().any(|piece| piece.has(side, line));
         if !has(last) {
@@ -84,6 +89,12 @@ impl<'a, I: Iterator<Item = &'a str>> Reader<'a, I> {
             } else if let Some(name) = line.strip_prefix("+++ ") {
                 // Of a file that is gone, only the name that it had is left.
                 path = if name.starts_with("/dev/null") { before.take() } else { file_name(name, "b/") };
+            } else if let Some(path) = file_without_lines(line) {
+                // Counted, so that no change is too much to hold.
+                self.pieces += 1;
+                if self.pieces < MOST_PIECES {
+                    self.found.0.entry(path).or_default();
+                }
             } else if let (Some(of), Some(piece)) = (&path, head(line)) {
                 if !self.body(piece) {
                     // What follows is no head of anything.
@@ -116,6 +127,16 @@ impl<'a, I: Iterator<Item = &'a str>> Reader<'a, I> {
         }
         true
     }
+}
+
+/// The file that a line of a diff names which need not be followed by lines: one that is renamed, or whose content git calls binary.
+fn file_without_lines(line: &str) -> Option<String> {
+    if let Some(name) = line.strip_prefix("rename to ").or_else(|| line.strip_prefix("copy to ")) {
+        return file_name(name, "");
+    }
+    let names = line.strip_suffix('\r').unwrap_or(line).strip_prefix("Binary files ")?.strip_suffix(" differ")?;
+    let (before, after) = names.rsplit_once(" and ")?;
+    if after == "/dev/null" { file_name(before, "a/") } else { file_name(after, "b/") }
 }
 
 /// Reads `@@ -1,2 +3,4 @@`; a number of lines that is not there is 1.
@@ -169,5 +190,33 @@ fn unquoted(quoted: &str) -> Option<String> {
             }),
             byte => bytes.push(byte),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_lines_is_a_part_of_the_change() {
+        let diff = "diff --git a/a.rs b/b.rs\nsimilarity index 100%\nrename from a.rs\nrename to b.rs\n\
+            diff --git a/p.png b/p.png\nindex 1..2 100644\nBinary files a/p.png and b/p.png differ\n\
+            diff --git a/q.png b/q.png\ndeleted file mode 100644\nBinary files a/q.png and /dev/null differ\n\
+            diff --git a/c.rs b/c.rs\n--- a/c.rs\n+++ b/c.rs\n@@ -1 +1,2 @@\n a\n+rename to evil.rs\n";
+        let changed = ChangedLines::parse(diff);
+        for (path, there) in
+            [("b.rs", true), ("a.rs", false), ("p.png", true), ("q.png", true), ("c.rs", true), ("evil.rs", false)]
+        {
+            assert_eq!(changed.has_file(path), there, "{path}");
+        }
+        let remark = Remark {
+            path: "b.rs".to_owned(),
+            line: 1,
+            first_line: None,
+            side: DiffSide::After,
+            body: String::new(),
+            suggestion: None,
+        };
+        assert_eq!(changed.place(&remark), Err(NoPlace::File), "it has no lines in the change");
     }
 }

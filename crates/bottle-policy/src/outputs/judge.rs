@@ -15,8 +15,8 @@ use super::answer::{ANSWER_TRIES, AnswerSchema, CompiledSchema, LONGEST_ANSWER};
 use super::changed::{ChangedLines, NoPlace};
 use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
 use super::{
-    CheckRules, DiffSide, IssueRules, LONGEST_RULE, LONGEST_TITLE, Output, OutputKind, OutputRules, OwnThread, Remark,
-    file, sarif, threads,
+    CheckRules, DiffSide, FileRemark, IssueRules, LONGEST_RULE, LONGEST_TITLE, Output, OutputKind, OutputRules,
+    OwnThread, Remark, ReviewVerdict, file, sarif, threads,
 };
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
@@ -149,6 +149,17 @@ pub enum OutputRefusal {
         /// Why.
         reason: &'static str,
     },
+    /// The verdict is not one of the rule's.
+    #[error("the verdict `{}` is not in `outputs.review.verdicts`; leave it out, and say it in words", .0.name())]
+    Verdict(ReviewVerdict),
+    /// Nothing can be said about the file.
+    #[error("{path}: {reason}")]
+    NoFile {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Nothing can be done with the thread.
     #[error("the thread {number} {reason}; take one that is open among what you were given")]
     Thread {
@@ -239,21 +250,27 @@ impl OutputJudge {
                 more(before, OutputKind::Labels, labels.len(), rules.max)?;
                 Ok(Output::Labels { labels })
             }
-            (Output::Review { body, remarks, threads }, OutputRules { review: Some(rules), .. }) => {
+            (Output::Review { verdict, body, remarks, files, threads }, OutputRules { review: Some(rules), .. }) => {
                 if before.iter().any(|other| other.kind() == OutputKind::Review) {
                     return Err(OutputRefusal::Second("review".to_owned()));
                 }
-                if remarks.len() > rules.max as usize {
+                if !verdict.is_comment() && !rules.verdicts.contains(verdict) {
+                    return Err(OutputRefusal::Verdict(*verdict));
+                }
+                if remarks.len() + files.len() > rules.max as usize {
                     return Err(OutputRefusal::TooMany { kind: OutputKind::Review, max: rules.max });
                 }
-                let says_more = !remarks.is_empty() || !threads.is_empty();
+                let says_more =
+                    !verdict.is_comment() || !remarks.is_empty() || !files.is_empty() || !threads.is_empty();
                 let body = match body.trim().is_empty() && says_more {
                     true => String::new(),
                     false => words("review", body, LONGEST_BODY)?,
                 };
                 let remarks = remarks.iter().map(|remark| self.remark(remark, rules.suggestions));
                 let remarks = remarks.collect::<Result<_, _>>()?;
-                Ok(Output::Review { body, remarks, threads: threads::judged(threads, &self.policy.threads)? })
+                let files = files.iter().map(|file| self.file_remark(file)).collect::<Result<_, _>>()?;
+                let threads = threads::judged(threads, &self.policy.threads)?;
+                Ok(Output::Review { verdict: *verdict, body, remarks, files, threads })
             }
             (Output::Issue { title, body, labels }, OutputRules { issue: Some(rules), .. }) => {
                 more(before, OutputKind::Issue, 1, rules.max)?;
@@ -319,6 +336,28 @@ impl OutputJudge {
         }
         let Some(schema) = &self.answer else { return Err(OutputRefusal::NotGranted(OutputKind::Json)) };
         schema.faults(answer).map_or(Ok(()), |faults| Err(OutputRefusal::Answer(faults)))
+    }
+
+    fn file_remark(&self, remark: &FileRemark) -> Result<FileRemark, OutputRefusal> {
+        let path = prose::name(&remark.path, LONGEST_NAME);
+        if !self.policy.changed.has_file(&remark.path) {
+            let reason = "the change does not have this file; take a path as `git diff` names it after the change";
+            return Err(OutputRefusal::NoFile { path, reason });
+        }
+        // Such a name would end the code that it is shown as.
+        let clean = prose::line_for_posting(&format!("`{}`", remark.path));
+        if remark.path.contains('`') || !clean.removed.is_empty() || clean.text != format!("`{}`", remark.path) {
+            let reason = "this file's name can't be posted; say it in the review's own words";
+            return Err(OutputRefusal::NoFile { path, reason });
+        }
+        if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.is_match(&remark.path)) {
+            return Err(OutputRefusal::Path(path));
+        }
+        let body = words("remark", &remark.body, LONGEST_REMARK)?;
+        if suggests(&body) {
+            return Err(OutputRefusal::Suggestion("only a remark about lines can have one"));
+        }
+        Ok(FileRemark { body, ..remark.clone() })
     }
 
     fn remark(&self, remark: &Remark, suggestions: bool) -> Result<Remark, OutputRefusal> {

@@ -4,7 +4,7 @@ use bottle_types::units::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AnswerSchema, CloseReason, OutputKind};
+use super::{AnswerSchema, CloseReason, OutputKind, ReviewVerdict};
 use crate::gate::refs;
 use crate::prose;
 
@@ -101,11 +101,14 @@ pub struct ReviewRules {
     pub paths: Vec<String>,
     /// Whether remarks may suggest other lines.
     pub suggestions: bool,
+    /// Verdicts that may be given; none: a review has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<ReviewVerdict>,
 }
 
 impl Default for ReviewRules {
     fn default() -> Self {
-        Self { max: 20, paths: vec![], suggestions: true }
+        Self { max: 20, paths: vec![], suggestions: true, verdicts: vec![] }
     }
 }
 

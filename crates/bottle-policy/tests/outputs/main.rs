@@ -90,6 +90,16 @@ diff --git a/.github/workflows/ci.yml b/.github/workflows/ci.yml
 @@ -1 +1 @@
 -on: []
 +on: issues
+diff --git \"a/src/`@octocat`\" \"b/src/`@octocat`\"
+similarity index 100%
+rename from src/x
+rename to src/`@octocat`
+diff --git a/x b/x
+--- a/x
++++ \"b/src/a\\n\\n@octocat\"
+@@ -1 +1 @@
+-a
++b
 diff --git a/other.txt b/other.txt
 --- a/other.txt
 +++ b/other.txt

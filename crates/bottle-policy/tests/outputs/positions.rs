@@ -153,7 +153,6 @@ fn a_broken_diff_is_left_out() {
         ("a sign", format!("{head}@@ -1,+1 +1 @@\n a\n"), false),
         ("no name", "@@ -1 +1 @@\n-a\n+b\n".to_owned(), false),
         ("a quote without an end", "--- a/x\n+++ \"b/x\n@@ -1 +1 @@\n-a\n+b\n".to_owned(), false),
-        ("a binary file", "diff --git a/x b/x\nBinary files a/x and b/x differ\n".to_owned(), false),
         ("a merge's diff", "diff --cc x\n--- a/x\n+++ b/x\n@@@ -1,1 -1,1 +1,1 @@@\n  a\n".to_owned(), false),
     ] {
         assert_eq!(!ChangedLines::parse(&diff).is_empty(), known, "{name}");
@@ -170,4 +169,6 @@ fn a_broken_diff_is_left_out() {
         suggestion: None,
     };
     assert_eq!(changed.place(&y), Ok(()), "its own head names it");
+    let binary = ChangedLines::parse("diff --git a/y b/y\nBinary files a/y and b/y differ\n");
+    assert_eq!(binary.place(&y), Err(NoPlace::File), "a binary file has no lines");
 }

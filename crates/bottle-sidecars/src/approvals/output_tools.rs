@@ -1,8 +1,10 @@
 //! The tools by which the agent hands in what people shall read: their parameters, and what of them is listed.
 
+use std::collections::BTreeSet;
+
 use bottle_policy::outputs::{
-    AnswerSchema, CheckConclusion, CloseReason, CodeFinding, LONGEST_BODY, LONGEST_MESSAGE, LONGEST_RULE,
-    LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputJudge, OutputKind, OutputRules, Remark, ThreadUpdate,
+    AnswerSchema, CheckConclusion, CloseReason, CodeFinding, FileRemark, LONGEST_BODY, LONGEST_MESSAGE, LONGEST_RULE,
+    LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputJudge, OutputKind, OutputRules, Remark, ReviewVerdict, ThreadUpdate,
 };
 use rmcp::model::{JsonObject, Tool};
 use rmcp::schemars;
@@ -27,12 +29,18 @@ struct LabelParameters {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReviewParameters {
+    /// What you say of the change as a whole; `comment` (the default) says nothing of it.
+    #[serde(default)]
+    verdict: ReviewVerdict,
     /// What is to be said about the change as a whole, as Markdown; may be left out where there are remarks.
     #[serde(default)]
     body: String,
     /// What is to be said about lines of the change.
     #[serde(default)]
     remarks: Vec<Remark>,
+    /// What is to be said about files as a whole.
+    #[serde(default)]
+    files: Vec<FileRemark>,
     /// What becomes of open threads of your earlier reviews. Don't say again what one says.
     #[serde(default)]
     threads: Vec<ThreadUpdate>,
@@ -116,7 +124,13 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
         OutputKind::Comment => read(arguments).map(|CommentParameters { body }| Output::Comment { body }),
         OutputKind::Labels => read(arguments).map(|LabelParameters { labels }| Output::Labels { labels }),
         OutputKind::Review => {
-            let review = |ReviewParameters { body, remarks, threads }| Output::Review { body, remarks, threads };
+            let review = |ReviewParameters { verdict, body, remarks, files, threads }| Output::Review {
+                verdict,
+                body,
+                remarks,
+                files,
+                threads,
+            };
             read(arguments).map(review)
         }
         OutputKind::Issue => {
@@ -205,6 +219,15 @@ fn schema(kind: OutputKind, OfferedOutputs { rules, has_threads }: &OfferedOutpu
         (OutputKind::Review, OutputRules { review: Some(review), .. }) => {
             fields["body"]["maxLength"] = json!(LONGEST_BODY);
             fields["remarks"]["maxItems"] = json!(review.max);
+            fields["files"]["maxItems"] = json!(review.max);
+            if !review.verdicts.is_empty() {
+                let all = review.verdicts.iter().copied().chain([ReviewVerdict::Comment]).collect::<BTreeSet<_>>();
+                fields["verdict"] =
+                    json!({"description": "What you say of the change as a whole.", "enum": all, "default": "comment"});
+                without(&mut schema, "", "ReviewVerdict");
+            } else {
+                without(&mut schema, "verdict", "ReviewVerdict");
+            }
             if !has_threads {
                 without(&mut schema, "threads", "ThreadUpdate");
             }

@@ -196,6 +196,22 @@ const OUTPUTS: &str = "outputs:
   changed: { size.py: [[1, 3, 1, 3]] }
 ";
 
+/// A verdict is a parameter where one is granted, of those that are.
+#[tokio::test]
+async fn verdicts_are_offered_where_they_are_granted() {
+    let outputs =
+        "outputs:\n  rules: { review: { verdicts: [request_changes] } }\n  changed: { size.py: [[1, 3, 1, 3]] }\n";
+    let server = Server::with_outputs("deny", outputs);
+    let answer = server.rpc("tools/list", json!({})).await;
+    let tools = answer["result"]["tools"].as_array().expect("tools");
+    let schema = &tools.iter().find(|tool| tool["name"] == "write_review").expect("a tool")["inputSchema"];
+    assert_eq!(schema["properties"]["verdict"]["enum"], json!(["comment", "request_changes"]), "{schema}");
+    let (text, error) = server.call("write_review", json!({"verdict": "approve"})).await;
+    assert!(error && text.contains("the verdict `approve` is not in `outputs.review.verdicts`"), "{text}");
+    let (text, error) = server.call("write_review", json!({"verdict": "request_changes"})).await;
+    assert!(!error, "{text}");
+}
+
 /// Threads of earlier reviews are a parameter where there is one that is open; what is done with them is judged at once.
 #[tokio::test]
 async fn threads_of_earlier_reviews_are_offered_where_there_are_some() {
@@ -206,13 +222,14 @@ async fn threads_of_earlier_reviews_are_offered_where_there_are_some() {
         )
     };
     for (outputs, offered) in [(granted.to_owned(), false), (thread(true), false), (thread(false), true)] {
-        let mut server = Server::with_outputs("deny", &outputs);
+        let server = Server::with_outputs("deny", &outputs);
         let answer = server.rpc("tools/list", json!({})).await;
         let tools = answer["result"]["tools"].as_array().expect("tools");
         let schema = &tools.iter().find(|tool| tool["name"] == "write_review").expect("a tool")["inputSchema"];
         assert_eq!(!schema["properties"]["threads"].is_null(), offered, "{outputs}: {schema}");
         assert_eq!(!schema["$defs"]["ThreadUpdate"].is_null(), offered, "{outputs}: {schema}");
-        assert!(schema["$defs"]["Remark"].is_object(), "{schema}");
+        assert!(schema["$defs"]["Remark"].is_object() && schema["$defs"]["ReviewVerdict"].is_null(), "{schema}");
+        assert!(schema["properties"]["verdict"].is_null(), "no verdict is granted: {schema}");
         let resolve = json!({"threads": [{"thread": 41, "resolved": true}]});
         let (text, error) = server.call("write_review", resolve).await;
         assert_eq!(error, !offered, "{outputs}: {text}");

@@ -236,6 +236,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("agents.*.outputs.review.max", Rule::AtMost(None)),
     ("agents.*.outputs.review.paths", Rule::By(items::paths_or_every)),
     ("agents.*.outputs.review.suggestions", Rule::TrueIfThere),
+    ("agents.*.outputs.review.verdicts", Rule::Within),
     ("agents.*.outputs.issue", Rule::Granted),
     ("agents.*.outputs.issue.max", Rule::AtMost(None)),
     ("agents.*.outputs.issue.title_prefix", Rule::By(items::longer)),
