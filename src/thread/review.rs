@@ -75,21 +75,28 @@ pub(super) async fn update_threads(
             continue;
         }
         let mut text = thread.remark.text.clone();
+        // First: what is resolved is not looked at again after a run that was killed in between.
         if !update.body.is_empty() {
             text = format!("{}\n{}", remark_mark(agent, &update.body), update.body);
+            rewrite(forge, thread, &thread.remark.text, &text).await?;
         }
         if update.resolved && !retried(async || forge.resolve(thread).await).await? {
             note = Some(UNRESOLVED);
-            text = said_to_be_resolved(&text, pull);
-        }
-        if text.trim() != thread.remark.text.trim() {
-            match retried(async || forge.edit_remark(thread, &text).await).await {
-                Err(error) if matches!(error.status(), Some(404 | 410)) => {}
-                ended => ended?,
-            }
+            rewrite(forge, thread, &text, &said_to_be_resolved(&text, pull)).await?;
         }
     }
     Ok(note)
+}
+
+/// Gives a remark that is not gone other words, where they are others.
+async fn rewrite(forge: &dyn Forge, thread: &RemarkThread, now: &str, text: &str) -> Result<(), ForgeError> {
+    if text.trim() == now.trim() {
+        return Ok(());
+    }
+    match retried(async || forge.edit_remark(thread, text).await).await {
+        Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
+        ended => ended,
+    }
 }
 
 /// A remark behind whose mark it says that it is done.

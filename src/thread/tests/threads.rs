@@ -161,14 +161,14 @@ async fn a_later_review_resolves_and_rewrites_and_a_second_time_changes_nothing(
                     state["faults"] = json!([fault]);
                 }
                 let double = Double::start(kind, state);
-                let asked = updates(vec![update(41, false, "Count from one."), update(46, true, "")]);
+                let asked = updates(vec![update(41, false, "Count from one."), update(46, true, "It is kept.")]);
                 let written = write(forge(&double).as_ref(), &asked).await;
                 assert_eq!(written, Ok(WrittenOutput::default()), "{kind} {fault} {at}");
                 let made = double.state();
                 assert_eq!(row(&made, 41)["body"], json!(marked(AGENT, "Count from one.")), "{kind} {fault} {at}");
                 assert_eq!(row(&made, 41)["resolved"], Value::Null);
                 assert_eq!(row(&made, 46)["resolved"], json!(me(kind)), "{kind} {fault} {at}");
-                assert_eq!(row(&made, 46)["body"], json!(marked(AGENT, "Keep this.")));
+                assert_eq!(row(&made, 46)["body"], json!(marked(AGENT, "It is kept.")));
                 let writes = double.writes().len();
                 write(forge(&double).as_ref(), &asked).await.expect("it is done");
                 assert_eq!(double.writes().len(), writes, "{kind}: a second time");
@@ -252,8 +252,8 @@ async fn a_dry_run_says_what_it_would_do() {
     assert_eq!(
         dry.kept(),
         [
-            json!({"would": "resolve-thread", "thread": 41}),
             json!({"would": "edit-remark", "thread": 41, "body": marked(AGENT, "Count from one.")}),
+            json!({"would": "resolve-thread", "thread": 41}),
         ]
     );
     assert_eq!(double.writes(), Vec::<String>::new());

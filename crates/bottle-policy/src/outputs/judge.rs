@@ -268,7 +268,11 @@ impl OutputJudge {
                 };
                 let remarks = remarks.iter().map(|remark| self.remark(remark, rules.suggestions));
                 let remarks = remarks.collect::<Result<_, _>>()?;
-                let files = files.iter().map(|file| self.file_remark(file)).collect::<Result<_, _>>()?;
+                let files = files.iter().map(|file| self.file_remark(file)).collect::<Result<Vec<_>, _>>()?;
+                let size = body.len() + files.iter().map(|file| file.path.len() + file.body.len()).sum::<usize>();
+                if size > LONGEST_BODY {
+                    return Err(OutputRefusal::TooLong { what: "review", most: LONGEST_BODY });
+                }
                 let threads = threads::judged(threads, &self.policy.threads)?;
                 Ok(Output::Review { verdict: *verdict, body, remarks, files, threads })
             }

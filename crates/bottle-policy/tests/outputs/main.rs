@@ -135,6 +135,7 @@ fn filled(text: &str) -> String {
         ("{own:pieces}", pieces.join(" ")),
         ("{own:first}", own[..9].to_owned()),
         ("{own:rest}", own[9..].to_owned()),
+        ("{7kB}", "yx ".repeat(2_500)),
         ("{10kB}", "x".repeat(10_000)),
         ("{80kB}", "xy ".repeat(27_000)),
         ("{300kB}", "xy ".repeat(100_000)),
