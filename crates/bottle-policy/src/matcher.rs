@@ -151,8 +151,11 @@ impl Matcher {
         // Many routes have the same paths; most of a rule's cost is its globs'.
         let mut made = HashMap::new();
         let rules = policy.routes.iter().enumerate().map(|(index, route)| {
-            Rule::new(route, &mut made)
-                .map_err(|reason| MatcherError::Route { index, host: route.host.to_string(), reason })
+            Rule::new(route, &mut made).map_err(|reason| MatcherError::Route {
+                index,
+                host: route.host.to_string(),
+                reason,
+            })
         });
         Ok(Self { rules: rules.collect::<Result<_, _>>()?, git_upstreams: policy.git_upstreams.clone() })
     }
