@@ -95,7 +95,7 @@ impl World {
             }
         }
         parts.retain(|part| part.len() < 20_000);
-        let kinds = if seed % 2 == 0 { BTreeSet::new() } else { BTreeSet::from(DataKind::ALL) };
+        let kinds = if seed.is_multiple_of(2) { BTreeSet::new() } else { BTreeSet::from(DataKind::ALL) };
         Self { rules: Rules::with(&[], &kinds, &[]).expect("rules"), known, parts }
     }
 
