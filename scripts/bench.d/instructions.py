@@ -21,7 +21,7 @@ TOLERANCE = 0.03
 # In the order of the table's words.
 AS_EXPECTED, MORE, FEWER, NOT_COUNTED, NEW = "as expected", "more", "fewer", "not counted", "new"
 HEAD = """\
-# Instructions of one turn of each path of crates/bottle-plan/examples/hotpaths.rs, and what they were counted with.
+# Instructions of one turn of each path of crates/bottle-wire/examples/hotpaths.rs, and what they were counted with.
 # `scripts/bench instructions` holds them, give or take 3 %; `scripts/bench instructions --update` writes them.
 """
 

@@ -80,13 +80,14 @@ build_link() {
 }
 
 # build_hotpaths: sets HOTPATHS, the program whose instructions are counted. It is built for musl, as a release is: then its libc is the toolchain's, and
-# no count depends on the machine's. Sets TARGET_TRIPLE for what says so.
+# no count depends on the machine's. Its package must have no opt-level of its own: the link optimises all crates by that of the last one, and by "s" it
+# makes no loop of vectors, which the sidecars' has. Sets TARGET_TRIPLE for what says so.
 build_hotpaths() {
   ensure_toolchain
   TARGET_TRIPLE=$(uname -m)-unknown-linux-musl
   [ -d "$(rustc --print sysroot)/lib/rustlib/$TARGET_TRIPLE/lib" ] ||
     die "this Rust toolchain has no standard library for $TARGET_TRIPLE" "rustup target add $TARGET_TRIPLE"
-  (unset RUSTFLAGS && cargo_build --locked --target "$TARGET_TRIPLE" -p bottle-plan --example hotpaths)
+  (unset RUSTFLAGS && cargo_build --locked --target "$TARGET_TRIPLE" -p bottle-wire --example hotpaths)
   HOTPATHS=$TARGET/$TARGET_TRIPLE/$PROFILE/examples/hotpaths
   export TARGET_TRIPLE PROFILE
 }

@@ -4,6 +4,10 @@
 //! name its encoded or doubled slashes, with those kept ([`MarkedPath`]); git smart HTTP
 //! to a declared upstream is refused before any route is looked at.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::path::{MarkedPath, NormalPath, PathError};
 use bottle_types::reason::Reason;
@@ -133,7 +137,7 @@ struct Rule {
     scheme: Scheme,
     /// None: any of [`METHODS`].
     methods: Option<Vec<String>>,
-    paths: PathGlobs,
+    paths: Arc<PathGlobs>,
     conditions: Conditions,
     websocket: bool,
 }
@@ -144,8 +148,14 @@ impl Matcher {
         if policy.version != 1 {
             return Err(MatcherError::Version(policy.version));
         }
+        // Many routes have the same paths; most of a rule's cost is its globs'.
+        let mut made = HashMap::new();
         let rules = policy.routes.iter().enumerate().map(|(index, route)| {
-            Rule::new(route).map_err(|reason| MatcherError::Route { index, host: route.host.to_string(), reason })
+            Rule::new(route, &mut made).map_err(|reason| MatcherError::Route {
+                index,
+                host: route.host.to_string(),
+                reason,
+            })
         });
         Ok(Self { rules: rules.collect::<Result<_, _>>()?, git_upstreams: policy.git_upstreams.clone() })
     }
@@ -157,12 +167,13 @@ impl Matcher {
             host: "*".to_owned(),
             reason,
         })?;
+        let paths = Arc::new(paths);
         let rules = hosts.iter().map(|host| Rule {
             host: host.clone(),
             port: 443,
             scheme: Scheme::Https,
             methods: None,
-            paths: paths.clone(),
+            paths: Arc::clone(&paths),
             conditions: Conditions::default(),
             websocket: true,
         });
@@ -260,7 +271,8 @@ fn bad_path(target: Target<'_>, error: PathError, besides: &str) -> Box<Denied> 
 }
 
 impl Rule {
-    fn new(route: &Route) -> Result<Self, String> {
+    /// Prepares a route; `made` has the globs that were made before, by their paths.
+    fn new<'a>(route: &'a Route, made: &mut HashMap<&'a [String], Arc<PathGlobs>>) -> Result<Self, String> {
         for method in &route.methods {
             let token = !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase() || b"-_".contains(&b));
             if !token || matches!(method.as_str(), "CONNECT" | "TRACE") {
@@ -288,12 +300,16 @@ impl Rule {
         if route.upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) && route.auth.is_some() {
             return Err("a credential would go to `upstream` over http, readable on the way".to_owned());
         }
+        let paths = match made.entry(&route.paths) {
+            Entry::Occupied(made) => Arc::clone(made.get()),
+            Entry::Vacant(none) => Arc::clone(none.insert(Arc::new(globs(&route.paths)?))),
+        };
         Ok(Self {
             host: route.host.clone(),
             port: route.port(),
             scheme: route.scheme,
             methods: Some(route.methods.clone()),
-            paths: globs(&route.paths)?,
+            paths,
             conditions: Conditions::new(&route.query, &route.headers)?,
             websocket: route.websocket && !route.model,
         })

@@ -33,6 +33,7 @@ mod plain;
 mod radix;
 mod rules;
 pub(crate) mod runs;
+mod short_cuts;
 mod stream;
 
 pub use head::{Head, head};
@@ -117,6 +118,7 @@ struct PackedForm {
 struct Scratch {
     digits: Digits,
     letters: Vec<u8>,
+    marks: Vec<u8>,
     forms: FormBuffers,
     runs: RunForms,
     packed: Vec<PackedForm>,
@@ -125,8 +127,15 @@ struct Scratch {
 impl Search<'_> {
     /// The first finding in bytes that are all there, in any form; a known secret before all else.
     pub fn find(&self, bytes: &[u8]) -> Option<Finding> {
-        let mut stream = Stream::default();
-        stream.push(*self, bytes, Mode::Block).and_then(|_| stream.finish(*self, Mode::Block)).err()
+        self.find_with(bytes, &mut Scratch::default())
+    }
+
+    /// The same, with buffers that are used again.
+    fn find_with(&self, bytes: &[u8], scratch: &mut Scratch) -> Option<Finding> {
+        let mut stream = Stream::with(std::mem::take(scratch));
+        let found = stream.push(*self, bytes, Mode::Block).and_then(|_| stream.finish(*self, Mode::Block)).err();
+        *scratch = stream.into_scratch();
+        found
     }
 
     /// Overwrites what rules find in a window as it is, and tells which and where; see [`Self::look`].
@@ -159,11 +168,14 @@ impl Search<'_> {
         if found.known.is_some() || origin.depth >= DEEPEST {
             return found;
         }
+        let forms = forms::forms(bytes, origin.guesses, &mut scratch.forms);
+        if forms.is_empty() && scratch.runs.is_empty() {
+            return found;
+        }
         let runs = std::mem::take(&mut scratch.runs);
         let whole = runs.lines.is_empty() || last || !runs.open;
         // What is behind a form, or behind the window, is looked at with the next one.
-        let forms = forms::forms(bytes, origin.guesses, &mut scratch.forms).into_iter();
-        let forms = forms.filter_map(|form| {
+        let forms = forms.into_iter().filter_map(|form| {
             let last = form.kind != FormKind::Escapes || last && form.to == bytes.len();
             Some((form.from, last, origin.with(form.kind)?, form.said))
         });
@@ -271,3 +283,5 @@ mod short_cut_tests;
 #[cfg(test)]
 #[path = "dlp_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod two_ways_tests;

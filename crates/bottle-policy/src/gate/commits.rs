@@ -110,6 +110,20 @@ pub struct CommitJudge<'a> {
     rules: &'a CommitRules,
     authors: Vec<GlobMatcher>,
     message: Option<Regex>,
+    /// Who may write, in words.
+    who: Option<String>,
+    /// This run's identity, as a commit has it.
+    own: Option<String>,
+    /// The trailers that each commit needs.
+    needed: Vec<Needed>,
+}
+
+/// A trailer that each commit needs.
+#[derive(Debug, Clone)]
+struct Needed {
+    key: &'static str,
+    /// All of it.
+    line: String,
 }
 
 impl<'a> CommitJudge<'a> {
@@ -117,7 +131,9 @@ impl<'a> CommitJudge<'a> {
     pub fn new(rules: &'a CommitRules) -> Result<Self, GateError> {
         let authors = rules.authors.iter().map(|text| refs::glob(text, true)).collect::<Result<_, _>>()?;
         let message = rules.message.as_deref().map(first_line).transpose()?;
-        Ok(Self { rules, authors, message })
+        let needed = rules.trailers().into_iter().map(|(key, value)| Needed { key, line: format!("{key}: {value}") });
+        let own = rules.own.as_ref().map(ToString::to_string);
+        Ok(Self { rules, authors, message, who: rules.who(), own, needed: needed.collect() })
     }
 
     /// Whether commits have to be read.
@@ -137,15 +153,16 @@ impl<'a> CommitJudge<'a> {
         let mut wrong = Broken { id, all: vec![] };
         self.people(&commit, &mut wrong);
         self.message(&commit, &mut wrong);
-        let committer = self.rules.sign_off.then_some(("sign_off", "Signed-off-by", commit.committer.to_owned()));
-        let trailers = self.rules.trailers().into_iter().map(|(key, value)| ("trailers", key, value));
+        let committer = self.rules.sign_off.then(|| format!("Signed-off-by: {}", commit.committer));
+        let committer = committer.as_deref().map(|line| ("sign_off", "Signed-off-by", line));
+        let trailers = self.needed.iter().map(|needed| ("trailers", needed.key, needed.line.as_str()));
         self.trailers(&commit, committer.into_iter().chain(trailers), &mut wrong);
         wrong.all
     }
 
     /// What is wrong with an annotated tag.
     pub fn tag(&self, id: &str, raw: &[u8]) -> Option<String> {
-        let who = self.rules.who()?;
+        let who = self.who.as_ref()?;
         let mut lines = Lines { bytes: raw };
         let tagger = ["object ", "type ", "tag "].into_iter().all(|start| lines.next(start).is_some());
         let tagger = tagger.then(|| lines.next("tagger ")).flatten().and_then(dated).map(|(who, _)| who);
@@ -158,7 +175,7 @@ impl<'a> CommitJudge<'a> {
     }
 
     fn people(&self, commit: &Commit<'_>, wrong: &mut Broken<'_>) {
-        let Some(who) = self.rules.who() else { return };
+        let Some(who) = &self.who else { return };
         let reset = "git commit --amend --no-edit --reset-author";
         if !self.may_write(commit.author) {
             wrong.by("authors", &format!("has an author who is not {who}"), reset);
@@ -173,7 +190,7 @@ impl<'a> CommitJudge<'a> {
     fn may_write(&self, who: &str) -> bool {
         let email = who.strip_suffix('>').and_then(|who| who.rsplit_once('<')).map_or("", |(_, email)| email);
         let is_plain = !email.is_empty() && email.bytes().all(|byte| byte.is_ascii_graphic());
-        self.rules.own.as_ref().is_some_and(|own| own.to_string() == who)
+        self.own.as_deref() == Some(who)
             || self.rules.authors.iter().any(|author| author == email)
             || (is_plain && self.authors.iter().any(|glob| glob.is_match(email)))
     }
@@ -196,15 +213,14 @@ impl<'a> CommitJudge<'a> {
         }
     }
 
-    fn trailers(
+    fn trailers<'b>(
         &self,
         commit: &Commit<'_>,
-        needed: impl Iterator<Item = (&'static str, &'static str, String)>,
+        needed: impl Iterator<Item = (&'static str, &'static str, &'b str)>,
         wrong: &mut Broken<'_>,
     ) {
         let found = trailers(commit.message);
-        for (rule, key, value) in needed {
-            let line = format!("{key}: {value}");
+        for (rule, key, line) in needed {
             let has = found.iter().any(|trailer| trailer.text == line);
             let other = found.iter().find(|trailer| trailer.text != line && trailer.key.eq_ignore_ascii_case(key));
             if key == "Run" && other.is_some() {

@@ -80,10 +80,7 @@ fn separator(line: &str) -> Option<usize> {
 
 /// Where the message ends: before the scissors, and before comments, empty lines and an old list of conflicts at its end.
 fn end_of_log(message: &str) -> usize {
-    let cut = match message.strip_prefix(SCISSORS) {
-        Some(_) => 0,
-        None => message.find(&format!("\n{SCISSORS}")).map_or(message.len(), |at| at + 1),
-    };
+    let cut = with_starts(message).find(|(_, line)| *line == SCISSORS).map_or(message.len(), |(at, _)| at);
     // As in git, 0 stands for none.
     let (mut end, mut in_conflicts) = (0, false);
     for (at, line) in with_starts(message).take_while(|(at, _)| *at < cut) {

@@ -1,6 +1,7 @@
 //! Where in a stream something packed could begin.
 
 use super::packed::Packing;
+use super::short_cuts;
 
 /// Where something packed could begin: nowhere in plain text.
 pub(super) fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
@@ -17,7 +18,7 @@ pub(super) fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
     let start = if is_ascii || buffer[from..to].is_ascii() { to.saturating_sub(LIKE_TEXT).max(from) } else { from };
     for at in (start..to).step_by(LIKE_TEXT) {
         let end = to.min(at + LIKE_TEXT);
-        if may_begin(&buffer[at..buffer.len().min(end + 1)]) {
+        if may_begin(&buffer[at..buffer.len().min(end + 1)]) || short_cuts::are_off() {
             found.extend((at..end).filter(|at| Packing::begins(&buffer[*at..]).is_some()));
         }
     }

@@ -6,6 +6,8 @@
 
 use super::alphabet::{ALPHABET, BREAK, DIGITS, LINE};
 use super::runs::Digits;
+#[cfg(test)]
+use super::short_cuts;
 
 /// Of a needle, so many bytes count at most.
 const LONGEST_NEEDLE: usize = 12;
@@ -47,6 +49,9 @@ pub(crate) struct Coded {
     fours: Box<[u64; 1 << 11]>,
     /// By three digits: at which of a needle's digits they are, and which needle.
     entries: Vec<(u32, u8, u32)>,
+    /// By their first two digits, in order: for tests without short cuts.
+    #[cfg(test)]
+    by_two: Vec<Vec<usize>>,
 }
 
 impl Coded {
@@ -81,7 +86,7 @@ impl Coded {
                 entries.push((short(number(three)), skip, short(index)));
                 // The last place of a short needle may be followed by anything.
                 for last in needle.digits.get(at + 3).map_or(0..64, |digit| *digit..digit + 1) {
-                    let hash = four(number(three), last);
+                    let hash = four(number(three), usize::from(last));
                     fours[hash >> 6] |= 1 << (hash & 63);
                 }
             }
@@ -92,7 +97,14 @@ impl Coded {
         for (three, _, _) in &entries {
             bits[usize::try_from(three >> 6).unwrap_or_default()] |= 1 << (three & 63);
         }
-        Self { needles, bits, fours, entries }
+        Self {
+            #[cfg(test)]
+            by_two: by_two(&needles),
+            needles,
+            bits,
+            fours,
+            entries,
+        }
     }
 
     /// Gives what the digits say where a beginning stands in them, whose it is, and at which digit; at most `longest`
@@ -113,21 +125,51 @@ impl Coded {
         longest: usize,
         mut each: impl FnMut(&[u8], &[u8], usize, usize) -> Option<T>,
     ) -> Option<T> {
-        let digits = &text.digits;
-        for at in (0..digits.len().saturating_sub(2)).step_by(2) {
-            let three = number([digits[at], digits[at + 1], digits[at + 2]]);
-            if self.bits[three >> 6] >> (three & 63) & 1 == 0 {
-                continue;
-            }
-            let hash = four(three, digits.get(at + 3).copied().unwrap_or_default());
-            // With no fourth digit there is nothing to go on.
-            if self.fours[hash >> 6] >> (hash & 63) & 1 == 1
+        let (digits, mut at) = (&text.digits, 0);
+        #[cfg(test)]
+        if short_cuts::are_off() {
+            return self.scan_slowly(text, longest, &mut each);
+        }
+        while let Some(four) = digits.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
+            let all = packed(u32::from_be_bytes(*four));
+            if self.may_begin(all >> 6, all & 63)
                 && let Some(found) = self.look(text, at, longest, &mut each)
             {
                 return Some(found);
             }
+            at += 2;
+        }
+        // With no fourth digit there is nothing to go on.
+        if let [a, b, c] = digits[at.min(digits.len())..]
+            && self.may_begin(number([a, b, c]), 0)
+        {
+            return self.look(text, at, longest, &mut each);
         }
         None
+    }
+
+    /// Compares each needle that begins with the digit at each place.
+    #[cfg(test)]
+    fn scan_slowly<T>(
+        &self,
+        text: &Digits,
+        longest: usize,
+        each: &mut impl FnMut(&[u8], &[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
+        (0..text.digits.len().saturating_sub(1)).find_map(|start| {
+            let two = usize::from(text.digits[start]) << 6 | usize::from(text.digits[start + 1]);
+            let needles = self.by_two[two].iter().map(|index| &self.needles[*index]);
+            needles.into_iter().find_map(|needle| said_at(text, start, needle, longest, each))
+        })
+    }
+
+    /// Whether a needle may begin with three digits, or be before them by one, and go on with this fourth.
+    fn may_begin(&self, three: usize, last: usize) -> bool {
+        if self.bits[three >> 6] >> (three & 63) & 1 == 0 {
+            return false;
+        }
+        let hash = four(three, last);
+        self.fours[hash >> 6] >> (hash & 63) & 1 == 1
     }
 
     #[cold]
@@ -143,30 +185,56 @@ impl Coded {
         let first = self.entries.partition_point(|(other, ..)| *other < three);
         for (_, skip, index) in self.entries[first..].iter().take_while(|(other, ..)| *other == three) {
             let needle = &self.needles[usize::try_from(*index).ok()?];
-            let Some(start) = at.checked_sub(usize::from(*skip)) else { continue };
-            if !digits[start..].starts_with(&needle.digits) {
-                continue;
-            }
-            let run = &digits[start..digits.len().min(start + longest * 4 + 64)];
-            // What is written may go on in the next line or end with this one; either reading counts.
-            let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
-            let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
-            let before = said_before(needle.codes.last().map(|(code, _)| *code), digits, start);
-            for run in [run, &run[..line]] {
-                let mut text: Vec<u8> = run.iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
-                for (code, first) in needle.codes.iter().rev() {
-                    text = read(*code, *first, &text);
-                }
-                if let Some(found) = each(&text, &before, needle.owner, start) {
-                    return Some(found);
-                }
-                if line == run.len() {
-                    break;
-                }
+            if let Some(start) = at.checked_sub(usize::from(*skip))
+                && let Some(found) = said_at(text, start, needle, longest, each)
+            {
+                return Some(found);
             }
         }
         None
     }
+}
+
+/// Which needles begin with each two digits.
+#[cfg(test)]
+fn by_two(needles: &[Needle]) -> Vec<Vec<usize>> {
+    let mut all = vec![vec![]; 64 * 64];
+    for (index, needle) in needles.iter().enumerate() {
+        all[usize::from(needle.digits[0]) << 6 | usize::from(needle.digits[1])].push(index);
+    }
+    all
+}
+
+/// Gives what the digits say from here on, if this needle stands there.
+fn said_at<T>(
+    text: &Digits,
+    start: usize,
+    needle: &Needle,
+    longest: usize,
+    each: &mut impl FnMut(&[u8], &[u8], usize, usize) -> Option<T>,
+) -> Option<T> {
+    let digits = &text.digits;
+    if !digits[start..].starts_with(&needle.digits) {
+        return None;
+    }
+    let run = &digits[start..digits.len().min(start + longest * 4 + 64)];
+    // What is written may go on in the next line or end with this one; either reading counts.
+    let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
+    let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
+    let before = said_before(needle.codes.last().map(|(code, _)| *code), digits, start);
+    for run in [run, &run[..line]] {
+        let mut text: Vec<u8> = run.iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
+        for (code, first) in needle.codes.iter().rev() {
+            text = read(*code, *first, &text);
+        }
+        if let Some(found) = each(&text, &before, needle.owner, start) {
+            return Some(found);
+        }
+        if line == run.len() {
+            break;
+        }
+    }
+    None
 }
 
 /// So many bytes before a beginning tell whether it stands in noise.
@@ -197,8 +265,14 @@ fn said_before(code: Option<Code>, digits: &[u8], start: usize) -> Vec<u8> {
 }
 
 /// Of three digits and the one behind them.
-fn four(three: usize, last: u8) -> usize {
-    (three << 6 | usize::from(last)).wrapping_mul(0x9e37_79b1) >> 15 & 0x1_ffff
+fn four(three: usize, last: usize) -> usize {
+    (three << 6 | last).wrapping_mul(0x9e37_79b1) >> 15 & 0x1_ffff
+}
+
+/// Four digits, each in a byte, as one number of 24 bits, the first at its top.
+fn packed(digits: u32) -> usize {
+    let twos = (digits & 0x3f00_3f00) >> 2 | digits & 0x003f_003f;
+    (twos >> 4 & 0x00ff_f000 | twos & 0xfff) as usize
 }
 
 fn number(three: [u8; 3]) -> usize {

@@ -2,9 +2,12 @@
 //!
 //! Its lines are joined, and a digit may be written as an escape: `%2B` in a form, `\/` and `\u002B` in JSON.
 
+use multiversion::multiversion;
+
 use super::alphabet;
 use super::packed::Packing;
-use super::runs::may_be_digit;
+use super::runs::{MARKED, each_marked, may_be_digit};
+use super::short_cuts;
 
 /// A line that goes on in the next one.
 const LONG_LINE: usize = 60;
@@ -51,7 +54,12 @@ impl DigitRun {
         let mut said = DecodedDigits { base64: Vec::with_capacity(to / 4 * 3 + 3), ..DecodedDigits::default() };
         let mut at = std::mem::take(&mut self.skip);
         while at < to {
+            let fours = self.fours(&bytes[at..to], &mut said.base64);
+            at += fours;
             let rest = &bytes[at..];
+            if fours > 0 {
+                continue;
+            }
             if let Some(digit) = alphabet::digit(rest[0]) {
                 self.digit(rest[0], digit, &mut said);
                 at += 1;
@@ -69,6 +77,24 @@ impl DigitRun {
             }
         }
         (at, said)
+    }
+
+    /// Decodes digits four by four, where neither hex nor what is left of a byte needs a look at each: how many there were.
+    fn fours(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+        if !self.no_hex || self.bits != 0 || short_cuts::are_off() {
+            return 0;
+        }
+        let mut length = 0;
+        for four in bytes.as_chunks::<4>().0 {
+            let [a, b, c, d] = four.map(|byte| u32::from(alphabet::DIGITS[usize::from(byte)]));
+            if (a | b | c | d) >= u32::from(alphabet::BREAK) {
+                break;
+            }
+            out.extend_from_slice(&(a << 18 | b << 12 | c << 6 | d).to_be_bytes()[1..]);
+            length += 4;
+        }
+        self.line += length;
+        length
     }
 
     fn digit(&mut self, byte: u8, digit: u8, said: &mut DecodedDigits) {
@@ -99,12 +125,31 @@ impl DigitRun {
     }
 }
 
-/// Whether all of these may be in a run, as digits or in escapes: compared with no table, as [`may_be_digit`] is.
-pub(super) fn are_run(bytes: &[u8]) -> bool {
-    let all = |bytes: &[u8]| {
-        bytes.iter().fold(true, |all, byte| all & (may_be_digit(*byte) | (*byte == b'%') | (*byte == b'\\')))
-    };
-    bytes.first_chunk::<STEP>().map_or_else(|| all(bytes), |step| all(step))
+/// Tells of each byte whether it is in no run, neither as a digit nor in an escape.
+pub(super) fn mark(bytes: &[u8], marks: &mut Vec<u8>) {
+    marks.resize(bytes.len().next_multiple_of(MARKED), 1);
+    mark_all(bytes, marks);
+    marks.truncate(bytes.len());
+    if short_cuts::are_off() {
+        let is_in_run = |byte: u8| alphabet::is_digit(byte) || matches!(byte, b'%' | b'\\');
+        *marks = bytes.iter().map(|byte| u8::from(!is_in_run(*byte))).collect();
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn mark_all(bytes: &[u8], marks: &mut [u8]) {
+    each_marked!(bytes, marks, is_no_run);
+}
+
+/// Compared with no table, as [`may_be_digit`] is.
+#[inline(always)]
+fn is_no_run(byte: u8) -> u8 {
+    u8::from(!(may_be_digit(byte) | (byte == b'%') | (byte == b'\\')))
+}
+
+/// Whether all of the bytes with these marks may be in a run, [`STEP`] at most.
+pub(super) fn are_run(marks: &[u8]) -> bool {
+    marks.first_chunk::<STEP>().map_or_else(|| marks.iter().all(|mark| *mark == 0), |step| *step == [0; STEP])
 }
 
 /// Where a run begins that may be around here, not before `least`.

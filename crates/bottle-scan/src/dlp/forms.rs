@@ -88,18 +88,25 @@ pub(crate) struct WrittenForm {
 pub(crate) struct FormBuffers {
     hints: Vec<u8>,
     marks: Vec<u8>,
+    places: Vec<usize>,
 }
 
 /// All that the bytes say in any form but runs of digits, of those that may follow these guesses.
 pub(crate) fn forms(bytes: &[u8], guesses: Guesses, buffers: &mut FormBuffers) -> Vec<WrittenForm> {
-    let FormBuffers { hints, marks } = buffers;
+    let FormBuffers { hints, marks, places } = buffers;
     hints::hints(bytes, hints);
-    let may = |hint: u8| hints.iter().any(|hints| hints & hint != 0);
-    let plain = plain::plain(bytes, hints).into_iter();
-    let mut found: Vec<WrittenForm> =
-        plain.map(|(from, to, said)| WrittenForm { kind: FormKind::Escapes, from, to, said }).collect();
+    let all = hints.iter().fold(0, |all, hint| all | hint);
+    let may = |hint: u8| all & hint != 0;
+    let mut found: Vec<WrittenForm> = vec![];
+    if may(hints::ESCAPE | hints::NUL | hints::WIDE) {
+        let plain = plain::plain(bytes, hints).into_iter();
+        found.extend(plain.map(|(from, to, said)| WrittenForm { kind: FormKind::Escapes, from, to, said }));
+    }
     let numbers = numbers::lists(bytes, marks).into_iter();
     found.extend(numbers.map(|(from, said)| WrittenForm { kind: FormKind::Numbers, from, to: from, said }));
+    if may(hints::LINES) {
+        radix::line_places(bytes, hints, places);
+    }
     let mut whole = |kind: FormKind, may: bool, read: &dyn Fn(&mut Vec<u8>)| {
         let mut said = vec![];
         if may && guesses.with(kind).is_some() {
@@ -112,8 +119,8 @@ pub(crate) fn forms(bytes: &[u8], guesses: Guesses, buffers: &mut FormBuffers) -
     whole(FormKind::CharacterCodes, may(hints::CALL), &|said| numbers::codes(bytes, said));
     whole(FormKind::Literals, may(hints::SEAM), &|said| joined::literals(bytes, hints, said));
     whole(FormKind::Parts, true, &|said| joined::parts(bytes, said));
-    whole(FormKind::Uuencode, may(hints::LINES), &|said| radix::uuencode(bytes, hints, said));
-    whole(FormKind::GitPatch, may(hints::LINES), &|said| radix::git_patch(bytes, hints, said));
+    whole(FormKind::Uuencode, may(hints::LINES), &|said| radix::uuencode(bytes, places, said));
+    whole(FormKind::GitPatch, may(hints::LINES), &|said| radix::git_patch(bytes, places, said));
     found
 }
 
@@ -151,6 +158,11 @@ impl RunForms {
         self.open = false;
         self.decoded.clear();
         self.decoded_open = None;
+    }
+
+    /// Whether nothing was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.lines, &self.base32, &self.backwards, &self.decoded].into_iter().all(Vec::is_empty)
     }
 
     /// Decodes a run.

@@ -25,7 +25,11 @@ pub fn head(search: Search<'_>, head: Head<'_>) -> Option<(Finding, Where)> {
     let mut in_order = |parts: &[(&[u8], &dyn Fn() -> Where)]| {
         parts.iter().find_map(|(text, at)| {
             // Something packed needs some room.
-            let found = if text.len() < SHORT { search.find_small(text, &mut scratch) } else { search.find(text) };
+            let found = if text.len() < SHORT {
+                search.find_small(text, &mut scratch)
+            } else {
+                search.find_with(text, &mut scratch)
+            };
             Some((found?, at()))
         })
     };

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
+use super::short_cuts;
+
 /// So many bytes are asked at once.
 pub(super) const PIECE: usize = 64;
 
@@ -24,9 +26,16 @@ pub(super) const WIDE: u8 = 0x80;
 const AHEAD: usize = 2;
 
 /// Tells for each [`PIECE`] what could begin with any of its bytes.
-#[multiversion(targets("x86_64+avx2"))]
 pub(super) fn hints(bytes: &[u8], hints: &mut Vec<u8>) {
     hints.clear();
+    match short_cuts::are_off() {
+        true => hints.resize(bytes.len().div_ceil(PIECE), u8::MAX),
+        false => of_pieces(bytes, hints),
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn of_pieces(bytes: &[u8], hints: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(piece) = rest.first_chunk() {
         hints.push(of_piece(piece));

@@ -4,6 +4,9 @@
 //! so a table of such threes, asked at every second place, misses none. Where no keyword has fewer than eight places, the
 //! same goes for fours and every fifth place. What it costs grows with the hits, hardly with the keywords.
 
+#[cfg(test)]
+use super::short_cuts;
+
 /// How many places of a keyword are needed.
 pub(crate) const SHORTEST: usize = 4;
 /// A keyword's first places may stand for so many texts at most.
@@ -111,6 +114,9 @@ pub(crate) struct Keywords<const GRAM: usize, const STEP: usize> {
     entries: Vec<(u32, u8, u16)>,
     /// By a hash's first bits, where its entries begin; behind the last, where they end.
     starts: Vec<usize>,
+    /// By the first byte, in order: for tests without short cuts.
+    #[cfg(test)]
+    by_first: Vec<Vec<usize>>,
 }
 
 /// Keywords of a rule, of four places or more.
@@ -146,7 +152,15 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         entries.shrink_to_fit();
         let start = |bucket: u32| entries.partition_point(|(hash, ..)| hash >> BUCKET < bucket);
         let starts = (0..=1 << (BITS - BUCKET)).map(start).collect();
-        Ok(Self { keywords, grams, firsts, entries, starts })
+        Ok(Self {
+            #[cfg(test)]
+            by_first: by_first(&keywords),
+            keywords,
+            grams,
+            firsts,
+            entries,
+            starts,
+        })
     }
 
     /// Tells where keywords begin from `from` on, in order, and whose they are, until told that it is enough.
@@ -156,6 +170,10 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         from: usize,
         mut each: impl FnMut(usize, usize) -> Option<T>,
     ) -> Option<T> {
+        #[cfg(test)]
+        if short_cuts::are_off() {
+            return self.scan_slowly(bytes, from, &mut each);
+        }
         let mut at = from;
         let mut hits = [0; BLOCK];
         while bytes.len() - at.min(bytes.len()) >= LOOK {
@@ -167,17 +185,38 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
             }
             at = next;
         }
-        while at + GRAM <= bytes.len() {
-            if let Some(found) = self.look(bytes, from, at, &mut each) {
+        // Behind the end stands nothing, and what seems to begin with it is seen to be none.
+        let rest = bytes.get(at..).unwrap_or_default();
+        let mut last = [0; LOOK];
+        last[..rest.len()].copy_from_slice(rest);
+        for place in (0..(rest.len() + 1).saturating_sub(GRAM)).step_by(STEP) {
+            if self.grams.has(hash::<GRAM>(gram(&last, place)))
+                && let Some(found) = self.look(bytes, from, at + place, &mut each)
+            {
                 return Some(found);
             }
-            at += STEP;
         }
         None
     }
 
+    /// Compares each keyword that may begin with the byte at each place.
+    #[cfg(test)]
+    fn scan_slowly<T>(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize, usize) -> Option<T>) -> Option<T> {
+        (from..bytes.len()).find_map(|at| {
+            self.by_first[usize::from(bytes[at])].iter().find_map(|index| {
+                let (classes, owner) = &self.keywords[*index];
+                let here = bytes[at..].get(..classes.len())?;
+                here.iter().zip(classes).all(|(byte, class)| class.has(*byte)).then(|| each(at, *owner)).flatten()
+            })
+        })
+    }
+
     /// Whether a keyword stands at the first byte.
     pub(crate) fn begins(&self, bytes: &[u8]) -> bool {
+        #[cfg(test)]
+        if short_cuts::are_off() {
+            return self.scan_slowly(bytes, 0, &mut |at, _| Some(at == 0)) == Some(true);
+        }
         self.look(bytes, 0, 0, &mut |_, _| Some(())).is_some()
     }
 
@@ -243,6 +282,13 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         }
         None
     }
+}
+
+/// Which keywords may begin with each byte.
+#[cfg(test)]
+fn by_first(keywords: &[(Vec<ByteClass>, usize)]) -> Vec<Vec<usize>> {
+    let may_begin = |byte: u8| (0..keywords.len()).filter(|index| keywords[*index].0[0].has(byte)).collect();
+    (0..=u8::MAX).map(may_begin).collect()
 }
 
 /// Gives every text that these places, four at most, stand for.

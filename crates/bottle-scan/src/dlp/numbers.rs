@@ -3,8 +3,13 @@
 
 use multiversion::multiversion;
 
+use super::runs::{MARKED, each_marked};
+use super::short_cuts;
+
 /// A list of fewer bytes says nothing: no known secret is shorter, see [`crate::known::SHORTEST`].
 const SHORTEST: usize = crate::known::SHORTEST;
+/// Its numbers and what stands between them: the shortest have one digit each.
+const SHORTEST_LIST: usize = 2 * SHORTEST - 1;
 /// So many bytes between two stretches of numbers belong to no list: the text column of a dump and the end of its line.
 const GAP: usize = 40;
 /// So many bytes are asked at once whether they can be in a list. One of [`SHORTEST`] numbers fills two such places.
@@ -21,9 +26,17 @@ const SIGN: u8 = 4;
 /// Where lists of numbers begin, and what the numbers say; one that can be read in several ways comes several times.
 /// `marks` is a buffer.
 pub(crate) fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> {
-    mark_all(bytes, marks);
     let (mut found, mut list) = (vec![], List::default());
-    marks.resize(bytes.len().next_multiple_of(2 * EIGHT), OTHER);
+    if bytes.len() < SHORTEST_LIST && !short_cuts::are_off() {
+        return found;
+    }
+    marks.resize(bytes.len().next_multiple_of(MARKED), OTHER);
+    mark_all(bytes, marks);
+    // Behind the end stands no blank.
+    marks[bytes.len()..].fill(OTHER);
+    if short_cuts::are_off() {
+        bytes.iter().zip(marks.iter_mut()).for_each(|(byte, marked)| *marked = mark_slowly(*byte));
+    }
     let (mut done, mut before) = (0, all(OTHER));
     for (place, two) in marks.as_chunks::<{ 2 * EIGHT }>().0.iter().enumerate() {
         // Of two places beside each other one is the first of these.
@@ -98,9 +111,8 @@ const fn all(mark: u8) -> u64 {
 
 /// Tells of each byte what it can be in a list.
 #[multiversion(targets("x86_64+avx2"))]
-fn mark_all(bytes: &[u8], marks: &mut Vec<u8>) {
-    marks.clear();
-    marks.extend(bytes.iter().map(|byte| mark(*byte)));
+fn mark_all(bytes: &[u8], marks: &mut [u8]) {
+    each_marked!(bytes, marks, mark);
 }
 
 /// What a byte can be in a list: a digit, also of hex, white space, as an escape too, or a sign. Compared with no table, so
@@ -117,6 +129,17 @@ fn mark(byte: u8) -> u8 {
         | (byte == b'=');
     let letter = (lower.wrapping_sub(b'a') < 6) | (lower == b'x') | (byte == b'n') | (byte == b'r') | (byte == b't');
     (u8::from(!(digit | sign | letter)) * OTHER) | (u8::from(digit) * DIGIT) | (u8::from(sign) * SIGN)
+}
+
+/// The same as [`mark`], as people would say it.
+fn mark_slowly(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => DIGIT,
+        b'%' => OTHER,
+        b' '..=b';' | b'\t'..=b'\r' | b'\\' | b'=' => SIGN,
+        b'a'..=b'f' | b'A'..=b'F' | b'x' | b'X' | b'n' | b'r' | b't' => 0,
+        _ => OTHER,
+    }
 }
 
 /// A list, and what its numbers say by each way to read them.

@@ -4,7 +4,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-use super::hints;
+use super::{hints, short_cuts};
 
 /// A secret that has something to undo in it begins at most so far before it, and ends so far behind it.
 const BEFORE: usize = 600;
@@ -106,7 +106,7 @@ fn stands_in_text(bytes: &[u8], at: usize) -> bool {
 pub(super) fn strange(bytes: &[u8], found: &mut Vec<usize>) {
     let (mut base, mut next) = (0, 0);
     while let Some(first) = bytes[base..].first_chunk::<STRETCH>() {
-        if let Some(behind) = last_break(first) {
+        if let Some(behind) = last_break(first).filter(|_| !short_cuts::are_off()) {
             base += behind;
             continue;
         }

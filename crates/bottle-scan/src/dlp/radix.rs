@@ -94,28 +94,34 @@ fn group85(group: &[u8]) -> Option<[u8; 4]> {
 const UU_LINE: usize = 60;
 const GIT_LINE: usize = 65;
 
-/// What uuencode says: from the line that begins a file on, and from any full line.
-pub(super) fn uuencode(bytes: &[u8], hints: &[u8], out: &mut Vec<u8>) {
-    let begins = behind(bytes, hints, b"begin ").filter_map(|at| {
+/// What uuencode says: from the line that begins a file on, and from any full line. `places` is of [`line_places`].
+pub(super) fn uuencode(bytes: &[u8], places: &[usize], out: &mut Vec<u8>) {
+    let begins = behind(bytes, places, b"begin ").filter_map(|at| {
         let rest = &bytes[at..];
         let is_mode = rest.get(..4).is_some_and(|mode| mode[..3].iter().all(u8::is_ascii_digit) && mode[3] == b' ');
         let line = memchr::memchr(b'\n', &rest[..rest.len().min(300)])?;
         is_mode.then_some(at + line + 1)
     });
-    let full = line_places(bytes, hints).filter(|at| bytes[*at] == b'\n').map(|at| at + 1);
+    let full = places.iter().filter(|at| bytes[**at] == b'\n').map(|at| at + 1);
     lines(bytes, begins.collect(), full, uu_line, out);
 }
 
-/// Where the digit stands that follows this word, of which the hints know the end.
-fn behind<'a>(bytes: &'a [u8], hints: &'a [u8], word: &'static [u8]) -> impl Iterator<Item = usize> + 'a {
-    line_places(bytes, hints).map(|at| at + 2).filter(move |end| bytes[..*end].ends_with(word))
+/// Where the digit stands that follows this word.
+fn behind<'a>(bytes: &'a [u8], places: &'a [usize], word: &'static [u8]) -> impl Iterator<Item = usize> + 'a {
+    places.iter().map(|at| at + 2).filter(move |end| bytes[..*end].ends_with(word))
 }
 
 /// Where uuencode or a patch could begin, by three bytes.
-fn line_places<'a>(bytes: &'a [u8], hints: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    let begins =
-        |at: &usize| bytes.get(*at..*at + 3).is_some_and(|three| hints::are_lines(three[0], three[1], three[2]));
-    hints::stretches(bytes.len(), hints, hints::LINES).flatten().filter(move |at| begins(at))
+pub(super) fn line_places(bytes: &[u8], hints: &[u8], places: &mut Vec<usize>) {
+    places.clear();
+    for stretch in hints::stretches(bytes.len(), hints, hints::LINES) {
+        let end = bytes.len().min(stretch.end + 2);
+        for (at, three) in bytes[stretch.start..end].windows(3).enumerate() {
+            if hints::are_lines(three[0], three[1], three[2]) {
+                places.push(stretch.start + at);
+            }
+        }
+    }
 }
 
 /// The bytes that a line of uuencode says.
@@ -137,10 +143,10 @@ fn uu_line(line: &[u8]) -> Option<Vec<u8>> {
     Some(said)
 }
 
-/// What a binary patch of git's packs: its lines of base85, from the line that says how much there is.
-pub(super) fn git_patch(bytes: &[u8], hints: &[u8], out: &mut Vec<u8>) {
+/// What a binary patch of git's packs: its lines of base85, from the line that says how much there is. `places` is of [`line_places`].
+pub(super) fn git_patch(bytes: &[u8], places: &[usize], out: &mut Vec<u8>) {
     let begins = [&b"literal "[..], b"delta "].into_iter().flat_map(|word| {
-        behind(bytes, hints, word).filter_map(move |at| {
+        behind(bytes, places, word).filter_map(move |at| {
             let rest = &bytes[at..];
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let end = match rest.get(digits..)? {

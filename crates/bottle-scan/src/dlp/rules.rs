@@ -16,7 +16,7 @@ use super::own::TokenPattern;
 use super::pattern::Pattern;
 use super::phrases;
 use super::runs::Digits;
-use super::{Finding, LONGEST};
+use super::{Finding, LONGEST, short_cuts};
 
 /// How many bytes before a keyword are looked at, to see whether a token begins there.
 const CONTEXT: usize = 6;
@@ -233,7 +233,7 @@ impl Rules {
 
     /// Whether a finding is possible in these bytes, or in any part of them: without a keyword, or words, there is none.
     pub(super) fn may_find(&self, bytes: &[u8]) -> bool {
-        self.phrase.is_some() || self.keywords.scan(bytes, 0, |_, _| Some(())).is_some()
+        self.phrase.is_some() || short_cuts::are_off() || self.keywords.scan(bytes, 0, |_, _| Some(())).is_some()
     }
 
     /// Whether these bytes begin with a keyword.

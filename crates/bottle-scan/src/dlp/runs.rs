@@ -6,6 +6,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use super::alphabet::{BREAK, DIGITS, is_digit};
+use super::short_cuts;
 
 /// A run of digits, with its lines joined.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) const BETWEEN: &[u8] = b"\n\x1c\n";
 /// Shorter runs hold no secret.
 const SHORTEST_RUN: usize = 20;
 const EIGHT: usize = 8;
+/// So many bytes are marked at once.
+pub(super) const MARKED: usize = 32;
 
 /// Gives every run of digits that is long enough, and where it stands: ends of lines, also written as `\n`, are in it
 /// with the blanks and the signs of a quotation or a comment behind them, any other byte ends it. A run that begins or ends within a
@@ -32,8 +35,16 @@ pub(crate) fn runs<T>(
     buffer: &mut Digits,
     mut each: impl FnMut(&Digits, Range<usize>) -> Option<T>,
 ) -> Option<T> {
+    if bytes.len() < SHORTEST_RUN && !short_cuts::are_off() {
+        return None;
+    }
     let mut breaks = std::mem::take(&mut buffer.breaks);
+    breaks.resize(bytes.len().next_multiple_of(MARKED), 1);
     mark_breaks(bytes, &mut breaks);
+    breaks.truncate(bytes.len());
+    if short_cuts::are_off() {
+        breaks = bytes.iter().map(|byte| u8::from(DIGITS[usize::from(*byte)] == BREAK)).collect();
+    }
     let found = between_breaks(bytes, &breaks, buffer, &mut each);
     buffer.breaks = breaks;
     found
@@ -57,7 +68,7 @@ fn between_breaks<T>(
             continue;
         }
         let right = eights.get(block + 1).map_or(0, |right| u64::from_le_bytes(*right));
-        if is_short(bytes, at, left, right) {
+        if is_short(bytes, at, left, right) && !short_cuts::are_off() {
             continue;
         }
         let start = begin(bytes, at, done);
@@ -76,16 +87,41 @@ fn between_breaks<T>(
     None
 }
 
-/// Tells of each byte whether it ends a run for certain: by comparisons instead of a table, so that the compiler takes many at once.
+/// Tells of each byte whether it ends a run for certain.
 #[multiversion(targets("x86_64+avx2"))]
-fn mark_breaks(bytes: &[u8], breaks: &mut Vec<u8>) {
-    breaks.clear();
-    breaks.extend(
-        bytes
-            .iter()
-            .map(|byte| u8::from(!(may_be_digit(*byte) | (*byte == b'\n') | (*byte == b'\r') | (*byte == b'\\')))),
-    );
+fn mark_breaks(bytes: &[u8], breaks: &mut [u8]) {
+    each_marked!(bytes, breaks, ends_run);
 }
+
+/// Whether a byte ends a run for certain: by comparisons instead of a table, so that the compiler takes many at once.
+#[inline(always)]
+fn ends_run(byte: u8) -> u8 {
+    u8::from(!(may_be_digit(byte) | (byte == b'\n') | (byte == b'\r') | (byte == b'\\')))
+}
+
+/// Marks each byte, [`MARKED`] at once, and those behind the end as blanks; there are as many marks as bytes, but for that. A macro and
+/// loops, no closure and no iterator's own loop: only the body of a function for a target has the target's features, and of anything else
+/// the compiler makes a call for each byte.
+macro_rules! each_marked {
+    ($bytes:expr, $marks:expr, $mark:path) => {
+        let (whole, rest) = $bytes.as_chunks::<{ $crate::dlp::runs::MARKED }>();
+        let mut marks = $marks.as_chunks_mut::<{ $crate::dlp::runs::MARKED }>().0.iter_mut();
+        for piece in whole {
+            let Some(marks) = marks.next() else { break };
+            for at in 0..$crate::dlp::runs::MARKED {
+                marks[at] = $mark(piece[at]);
+            }
+        }
+        if let Some(marks) = marks.next() {
+            let mut piece = [b' '; $crate::dlp::runs::MARKED];
+            piece[..rest.len()].copy_from_slice(rest);
+            for at in 0..$crate::dlp::runs::MARKED {
+                marks[at] = $mark(piece[at]);
+            }
+        }
+    };
+}
+pub(super) use each_marked;
 
 /// Whether the run around these eight places is too short for certain, by the breaks in the eight on either side.
 fn is_short(bytes: &[u8], at: usize, left: u64, right: u64) -> bool {

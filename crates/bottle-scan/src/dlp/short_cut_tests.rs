@@ -72,8 +72,10 @@ fn hints_skip_nothing() {
         let read = |hints: &[u8]| {
             let mut out = [vec![], vec![], vec![]];
             joined::literals(&text, hints, &mut out[0]);
-            radix::uuencode(&text, hints, &mut out[1]);
-            radix::git_patch(&text, hints, &mut out[2]);
+            let mut places = vec![];
+            radix::line_places(&text, hints, &mut places);
+            radix::uuencode(&text, &places, &mut out[1]);
+            radix::git_patch(&text, &places, &mut out[2]);
             (plain::plain(&text, hints), out)
         };
         let slow = read(&all);

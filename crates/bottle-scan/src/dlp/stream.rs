@@ -96,6 +96,16 @@ impl Stream {
         Self { seam: Some(Box::new(seam)), ..Self::default() }
     }
 
+    /// With buffers that were used before.
+    pub(super) fn with(scratch: Scratch) -> Self {
+        Self { scratch, ..Self::default() }
+    }
+
+    /// The buffers, to be used again.
+    pub(super) fn into_scratch(self) -> Scratch {
+        self.scratch
+    }
+
     /// The end of all that came, as far as something that is cut may have begun there: what has no blank in it.
     pub fn tail(&self) -> Vec<u8> {
         let body = &self.inner.buffer[self.inner.buffer.len().saturating_sub(TAIL)..];
@@ -133,18 +143,18 @@ impl Stream {
     pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
         self.work.allow(bytes.len());
         self.meet(search, bytes, false, mode)?;
-        self.with(search, mode, |inner, shared| inner.push(bytes, shared))?;
+        self.act(search, mode, |inner, shared| inner.push(bytes, shared))?;
         Ok(self.inner.release(search.overlap()))
     }
 
     /// No more bytes come: gives the rest.
     pub fn finish(&mut self, search: Search<'_>, mode: Mode) -> Result<Vec<u8>, Finding> {
         self.meet(search, &[], true, mode)?;
-        self.with(search, mode, Inner::finish)?;
+        self.act(search, mode, Inner::finish)?;
         Ok(self.inner.release(0))
     }
 
-    fn with(
+    fn act(
         &mut self,
         search: Search<'_>,
         mode: Mode,
@@ -384,7 +394,23 @@ impl Inner {
     /// Decodes long runs of base64 and hex.
     fn runs(&mut self, from: usize, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
         // One that began before, and was too short to be told then, is met half its length before.
-        let mut at = if self.run.is_some() { from } else { from.saturating_sub(STEP) };
+        let first = if self.run.is_some() { from } else { from.saturating_sub(STEP) };
+        let mut marks = std::mem::take(&mut shared.scratch.marks);
+        digits::mark(&self.buffer[first..to], &mut marks);
+        let done = self.runs_by_marks(from, first, &marks, shared);
+        shared.scratch.marks = marks;
+        done
+    }
+
+    /// The same, of the bytes with these marks, from the first of them on.
+    fn runs_by_marks(
+        &mut self,
+        from: usize,
+        first: usize,
+        marks: &[u8],
+        shared: &mut Shared<'_>,
+    ) -> Result<(), Finding> {
+        let (mut at, to) = (first, first + marks.len());
         // What has ended a run begins none.
         let mut least = 0;
         while at < to {
@@ -400,7 +426,7 @@ impl Inner {
                 }
                 continue;
             }
-            if !digits::are_run(&self.buffer[at..to.min(at + STEP)]) {
+            if !digits::are_run(&marks[at - first..]) {
                 at += STEP;
                 continue;
             }
