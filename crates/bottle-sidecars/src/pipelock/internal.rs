@@ -24,6 +24,7 @@ use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::server::boxed_future;
 use crate::proxy::target::RequestTarget;
 use crate::proxy::trailers::{self, MapTrailers};
+use crate::proxy::unix_stream::QuietStream;
 use crate::proxy::upgrade::{self, ProxyReply};
 
 /// egress may pass on heads as long as it takes them, and a little more.
@@ -51,6 +52,10 @@ pub(super) async fn serve(listener: UnixListener, forwarder: Arc<Forwarder>, log
 }
 
 async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc<LogFile>) {
+    let stream = match QuietStream::new(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!("failed to take a connection of egress: {error}"),
+    };
     let service = service_fn(move |request| {
         let (forwarder, log_file) = (Arc::clone(&forwarder), Arc::clone(&log_file));
         boxed_future(async move { answer(&forwarder, &log_file, request).await })
