@@ -77,7 +77,7 @@ async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Req
     let Some((target, route, policy)) = read_target(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, Reason::Hop, "pipelock takes requests from egress alone");
     };
-    let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
+    let tunnel = headers::text(request.headers(), UPGRADE) == Some(upgrade::TUNNEL);
     let (method, path) = match tunnel {
         true => ("CONNECT", ""),
         false => (request.method().as_str(), request.uri().path()),
@@ -146,7 +146,7 @@ fn read_target(headers_from_egress: &HeaderMap) -> Option<(RequestTarget, usize,
         host: HostName::parse(text(headers::HOST)?).ok()?,
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
-        websocket: headers::text(headers_from_egress, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
+        websocket: headers::text(headers_from_egress, UPGRADE) == Some(upgrade::WEBSOCKET),
     };
     Some((target, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }
