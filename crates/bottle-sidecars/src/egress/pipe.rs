@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::proxy::headers::MAX_HOP_HEADERS;
 use crate::proxy::response::Body;
+use crate::proxy::unix_stream::QuietStream;
 use crate::proxy::unsent::AnsweredStream;
 
 /// A client whose every request goes to pipelock.
@@ -48,14 +49,15 @@ impl tower_service::Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let socket = self.socket.clone();
-        Box::pin(
-            async move { Ok(TokioIo::new(PipelockStream(AnsweredStream::new(UnixStream::connect(socket).await?)))) },
-        )
+        Box::pin(async move {
+            let stream = QuietStream::new(UnixStream::connect(socket).await?)?;
+            Ok(TokioIo::new(PipelockStream(AnsweredStream::new(stream))))
+        })
     }
 }
 
 /// One connection.
-pub(super) struct PipelockStream(AnsweredStream<UnixStream>);
+pub(super) struct PipelockStream(AnsweredStream<QuietStream>);
 
 impl Connection for PipelockStream {
     fn connected(&self) -> Connected {

@@ -24,6 +24,7 @@ use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::server::boxed_future;
 use crate::proxy::target::RequestTarget;
 use crate::proxy::trailers::{self, MapTrailers};
+use crate::proxy::unix_stream::QuietStream;
 use crate::proxy::upgrade::{self, ProxyReply};
 
 /// egress may pass on heads as long as it takes them, and a little more.
@@ -51,6 +52,10 @@ pub(super) async fn serve(listener: UnixListener, forwarder: Arc<Forwarder>, log
 }
 
 async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc<LogFile>) {
+    let stream = match QuietStream::new(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!("failed to take a connection of egress: {error}"),
+    };
     let service = service_fn(move |request| {
         let (forwarder, log_file) = (Arc::clone(&forwarder), Arc::clone(&log_file));
         boxed_future(async move { answer(&forwarder, &log_file, request).await })
@@ -72,7 +77,7 @@ async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Req
     let Some((target, route, policy)) = read_target(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, Reason::Hop, "pipelock takes requests from egress alone");
     };
-    let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
+    let tunnel = headers::text(request.headers(), UPGRADE) == Some(upgrade::TUNNEL);
     let (method, path) = match tunnel {
         true => ("CONNECT", ""),
         false => (request.method().as_str(), request.uri().path()),
@@ -141,7 +146,7 @@ fn read_target(headers_from_egress: &HeaderMap) -> Option<(RequestTarget, usize,
         host: HostName::parse(text(headers::HOST)?).ok()?,
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
-        websocket: headers::text(headers_from_egress, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
+        websocket: headers::text(headers_from_egress, UPGRADE) == Some(upgrade::WEBSOCKET),
     };
     Some((target, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }

@@ -4,29 +4,29 @@ use http::header::{CONNECTION, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
 /// Between egress and pipelock: the request's id, and whom the request is for.
-pub(crate) const ID: &str = "x-bottle-id";
-pub(crate) const SCHEME: &str = "x-bottle-scheme";
-pub(crate) const HOST: &str = "x-bottle-host";
-pub(crate) const PORT: &str = "x-bottle-port";
+pub(crate) const ID: HeaderName = HeaderName::from_static("x-bottle-id");
+pub(crate) const SCHEME: HeaderName = HeaderName::from_static("x-bottle-scheme");
+pub(crate) const HOST: HeaderName = HeaderName::from_static("x-bottle-host");
+pub(crate) const PORT: HeaderName = HeaderName::from_static("x-bottle-port");
 /// The index of the route that egress found.
-pub(crate) const ROUTE: &str = "x-bottle-route";
+pub(crate) const ROUTE: HeaderName = HeaderName::from_static("x-bottle-route");
 /// The SHA-256 of the routes that egress went by.
-pub(crate) const POLICY: &str = "x-bottle-policy";
+pub(crate) const POLICY: HeaderName = HeaderName::from_static("x-bottle-policy");
 /// Back from pipelock: its verdict where it is not `allow`, why, what a scan found (JSON), and the name of the
 /// credential it added.
-pub(crate) const VERDICT: &str = "x-bottle-verdict";
-pub(crate) const REASON: &str = "x-bottle-reason";
-pub(crate) const FINDING: &str = "x-bottle-finding";
-pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
+pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-bottle-verdict");
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-bottle-reason");
+pub(crate) const FINDING: HeaderName = HeaderName::from_static("x-bottle-finding");
+pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("x-bottle-credential");
 /// There because the guest has said that it understands trailers.
-pub(crate) const TE_TRAILERS: &str = "x-bottle-te";
+pub(crate) const TE_TRAILERS: HeaderName = HeaderName::from_static("x-bottle-te");
 /// Between the doors: all trailers.
 pub(crate) const TRAILERS: &str = "x-bottle-trailers";
 /// There because the path is in no log: something was found in the URL.
-pub(crate) const WITHHELD: &str = "x-bottle-withheld";
+pub(crate) const WITHHELD: HeaderName = HeaderName::from_static("x-bottle-withheld");
 
 /// There because the request is the self-test's, and gets no line.
-pub(crate) const SELF_TEST: &str = "x-bottle-self-test";
+pub(crate) const SELF_TEST: HeaderName = HeaderName::from_static("x-bottle-self-test");
 
 /// So many headers may a request of the guest's have, or an answer of upstream's.
 pub(crate) const MAX_HEADERS: usize = 1000;
@@ -56,17 +56,16 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     let mut codings =
         headers.get_all(TE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
     let trailers = codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
-    let named: Vec<HeaderName> = headers
+    let mut named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
+    // Most heads have few headers, and few of these.
+    named.extend(headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned());
     for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if trailers {
@@ -103,7 +102,7 @@ pub(crate) fn lines(headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// The value of a header as text.
-pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

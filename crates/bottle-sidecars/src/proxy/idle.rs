@@ -220,6 +220,15 @@ impl<S> ConnProgress<S> {
         }
         self.wants_read = false;
         while let (Some(line), [byte, rest @ ..]) = (self.head, bytes) {
+            // Nothing but the end of a line is of interest within one.
+            if line == HeadEnd::Begun && !self.in_line {
+                let skip = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+                if skip > 0 {
+                    self.read += skip as u64;
+                    bytes = &bytes[skip..];
+                    continue;
+                }
+            }
             self.read += 1;
             bytes = rest;
             self.in_line = self.in_line && keep_line(&mut self.line, *byte);

@@ -27,6 +27,7 @@ use super::idle;
 use super::resets::WatchedFrames;
 use super::response::{Body, full, refuse};
 use super::target::{self, RequestTarget};
+use super::unix_stream::QuietStream;
 use super::unreadable::{NoteUnreadable, UnreadableHead};
 use super::upgrade;
 use crate::ca::Ca;
@@ -93,8 +94,8 @@ impl<B: Handler> ProxyServer<B> {
     /// Accepts connections for ever.
     pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            match listener.accept().await.and_then(|(stream, _)| QuietStream::new(stream)) {
+                Ok(stream) => {
                     tokio::spawn(Arc::clone(&self).connection(stream));
                 }
                 Err(error) => {
