@@ -47,7 +47,12 @@ fn a_machine_without_a_seal_fails() {
     let (code, text, [before, after]) = selftest_among_own_mounts(&["--json", "--host-address", "127.0.0.1:1"]);
     assert_eq!(code, Some(1));
     assert!(before.lines().count() > 1, "{before}");
-    assert_eq!(after, before);
+    // A mount is gone in every namespace when somebody removes the directory that it is at, as a container engine does beside this.
+    let is_left = |line: &&str| {
+        let point = line.split(' ').nth(4).expect("a mount point");
+        after.lines().any(|other| other == *line) || std::path::Path::new(point).exists()
+    };
+    assert_eq!(after.lines().collect::<Vec<_>>(), before.lines().filter(is_left).collect::<Vec<_>>());
     for line in text.lines() {
         assert!(line.starts_with(r#"{"case":""#) && line.contains(r#","ok":"#) && line.ends_with('}'), "{line}");
     }

@@ -1,7 +1,7 @@
 //! HTTP/1.1 on a connection that costs little while nothing happens on it.
 //!
 //! hyper keeps two buffers of 8 KiB for every connection, and most connections of a proxy wait for their next request.
-//! One that waits is taken from hyper, buffers and all, and given to a new one with the first byte of the next request.
+//! hyper gets one with the first byte of a request, and one that waits for the next is taken from it, buffers and all.
 //! That is done only where hyper certainly holds nothing: it has taken one head and as much of a body as the head says, not
 //! a byte more; the answer is over, and all of it is written.
 
@@ -47,9 +47,16 @@ where
     A: Future<Output = Result<Response<Body>, Infallible>>,
 {
     let conn = Arc::new(ConnState(Mutex::default()));
-    let mut next = Some((stream, None));
-    while let Some((stream, first)) = next.take() {
-        let (note, pending) = (Arc::clone(&note), vec![]);
+    let mut stream = stream;
+    loop {
+        let mut first = [0];
+        match tokio::time::timeout(HEAD_TIMEOUT, stream.read(&mut first)).await {
+            Ok(Ok(1)) => {}
+            // It has ended: so does this side, if the other still listens.
+            Ok(Ok(_)) => return drop(tokio::time::timeout(IDLE_AFTER, stream.shutdown()).await),
+            Ok(Err(_)) | Err(_) => return,
+        }
+        let (first, note, pending) = (Some(first[0]), Arc::clone(&note), vec![]);
         let watched = WatchedStream { stream: Some(stream), first, conn: Arc::clone(&conn), note, pending };
         // On the heap, so that it goes away while the connection rests.
         Box::pin(serve_until_idle(watched, &conn, &answer)).await;
@@ -57,17 +64,11 @@ where
             let mut state = conn.lock();
             (state.parked.take(), state.refused)
         };
-        let Some(mut stream) = parked else { return };
+        let Some(rests) = parked else { return };
         if refused {
-            return linger(stream).await;
+            return linger(rests).await;
         }
-        let mut first = [0];
-        match tokio::time::timeout(HEAD_TIMEOUT, stream.read(&mut first)).await {
-            Ok(Ok(1)) => next = Some((stream, Some(first[0]))),
-            // It has ended: so does this side, if the other still listens.
-            Ok(Ok(_)) => drop(tokio::time::timeout(IDLE_AFTER, stream.shutdown()).await),
-            Ok(Err(_)) | Err(_) => {}
-        }
+        stream = rests;
     }
 }
 
