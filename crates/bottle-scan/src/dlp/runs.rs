@@ -133,9 +133,10 @@ fn is_short(bytes: &[u8], at: usize, left: u64, right: u64) -> bool {
     let blank = |byte: u8| matches!(byte, b' ' | b'\t');
     // Behind the end of a line blanks belong to the run, and what marks a line as quoted or as a comment.
     let goes_back = blank(bytes[start - 1])
-        && start.checked_sub(2).is_none_or(|other| blank(bytes[other]) || matches!(bytes[other], b'\n' | b'\r'));
+        && start.checked_sub(2).is_none_or(|other| blank(bytes[other]) || matches!(bytes[other], b'\n' | b'\r' | b'/'));
     let marked = |byte: u8| blank(byte) || matches!(byte, b'>' | b'#' | b'*' | b'|' | b'/');
-    let goes_on = marked(bytes[end]) && matches!(bytes[end - 2..end], [_, b'\n' | b'\r'] | [b'\\', b'n' | b'r']);
+    // The slashes of a comment are digits, and no break.
+    let goes_on = marked(bytes[end]) && matches!(bytes[end - 2..end], [_, b'\n' | b'\r' | b'/'] | [b'\\', b'n' | b'r']);
     end - start < SHORTEST_RUN && !goes_back && !goes_on
 }
 
