@@ -14,6 +14,8 @@ use crate::forge::{Forge, ForgeError, RemarkThread};
 const RESOLVED: &str = "**Resolved** at";
 const OWN: &str =
     "the review has no verdict, because the pull request is of the same account: no forge takes one of its own";
+const MOVED: &str =
+    "the review has no verdict, because the pull request has other commits than when the agent looked at it";
 const UNRESOLVED: &str = "a thread that is done says so in its words, because this token can't resolve it: GitHub wants `contents: write` for that, \
      Gitea write:repository, and Forgejo has no call for it";
 
@@ -36,8 +38,10 @@ pub(super) async fn review(
     let body = format!("{mark}\n{}", parts.join("\n\n")).trim_end().to_owned();
     let (verdict, note) = match verdict {
         ReviewVerdict::Comment => (verdict, None),
-        _ if is_own(forge, pull.number).await? => (ReviewVerdict::Comment, Some(OWN)),
-        _ => (verdict, None),
+        _ => match no_verdict(forge, pull).await? {
+            Some(why) => (ReviewVerdict::Comment, Some(why)),
+            None => (verdict, None),
+        },
     };
     let agent = plan.agent.name.as_str();
     let marked = |remark: &Remark| (remark_mark(agent, &remark.body), remark.clone());
@@ -48,10 +52,15 @@ pub(super) async fn review(
     Ok(WrittenOutput { note, ..written(made, was_there) })
 }
 
-/// Whether we have proposed it ourselves; where the forge does not say who we are, it will say so itself.
-async fn is_own(forge: &dyn Forge, number: u64) -> Result<bool, ForgeError> {
-    let Some(me) = forge.myself().await? else { return Ok(false) };
-    Ok(forge.pull_request(number).await?.author.is(&me))
+/// Why a review gives no verdict; none: it may. A verdict counts for the pull request as it is, whatever commit the review names, so
+/// that commits which nobody has looked at would be approved. Where the forge does not say who we are, it refuses our own by itself.
+async fn no_verdict(forge: &dyn Forge, pull: &PullRequest) -> Result<Option<&'static str>, ForgeError> {
+    let now = forge.pull_request(pull.number).await?;
+    if now.commit.as_ref() != Some(&pull.head) {
+        return Ok(Some(MOVED));
+    }
+    let me = forge.myself().await?;
+    Ok(me.filter(|me| now.author.is(me)).map(|_| OWN))
 }
 
 /// Gives threads of earlier reviews other words, and resolves those that are done; a second time changes nothing. What somebody has

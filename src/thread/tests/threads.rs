@@ -285,3 +285,23 @@ async fn a_verdict_is_given_in_the_forge_s_word_and_never_of_our_own_change() {
         }
     }
 }
+
+#[tokio::test]
+async fn commits_that_the_agent_has_not_seen_are_not_approved() {
+    for kind in BOTH {
+        let mut state = state(kind);
+        state["pulls"][0]["author"] = json!("octo-reader");
+        state["pulls"][0]["sha"] = json!("b".repeat(40));
+        state["reviews"] = json!([]);
+        let double = Double::start(kind, state);
+        for verdict in [ReviewVerdict::Approve, ReviewVerdict::RequestChanges] {
+            let review =
+                Output::Review { verdict, body: "Hm.".to_owned(), remarks: vec![], files: vec![], threads: vec![] };
+            let written = write(forge(&double).as_ref(), &review).await.expect("written");
+            assert!(written.note.is_some_and(|note| note.contains("other commits")), "{kind}: {written:?}");
+            let state = double.state();
+            assert_eq!((count(&state, "reviews"), &state["reviews"][0]["event"]), (1, &json!("COMMENT")), "{kind}");
+        }
+        double.assert_valid();
+    }
+}
