@@ -87,6 +87,9 @@ pub(super) async fn update_threads(
         // First: what is resolved is not looked at again after a run that was killed in between.
         if !update.body.is_empty() {
             text = format!("{}\n{}", remark_mark(agent, &update.body), update.body);
+            if update.resolved && is_said_to_be_resolved(&thread.remark.text, &text) {
+                text.clone_from(&thread.remark.text);
+            }
             rewrite(forge, thread, &thread.remark.text, &text).await?;
         }
         if update.resolved && !retried(async || forge.resolve(thread).await).await? {
@@ -106,6 +109,13 @@ async fn rewrite(forge: &dyn Forge, thread: &RemarkThread, now: &str, text: &str
         Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
         ended => ended,
     }
+}
+
+/// Whether a remark is one that says, behind its mark, that it is done, and then these words.
+fn is_said_to_be_resolved(now: &str, text: &str) -> bool {
+    let Some((mark, said)) = now.split_once('\n') else { return false };
+    let words = said.strip_prefix(RESOLVED).and_then(|said| said.split_once("\n\n"));
+    words.is_some_and(|(_, words)| format!("{mark}\n{words}").trim() == text.trim())
 }
 
 /// A remark behind whose mark it says that it is done.
