@@ -127,6 +127,12 @@ impl Program {
         self
     }
 
+    /// Leaves the processors to whoever else wants them, by nice(1).
+    pub(crate) fn low_priority(mut self) -> Self {
+        self.argv.splice(0..0, ["nice", "-n", "10"].map(Into::into));
+        self
+    }
+
     pub(crate) fn in_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::{Pruned, own_directory};
 use crate::host;
+use crate::process::Program;
 
 /// All mirrors together; those not used for longest are removed first.
 pub(crate) const MAX_MIRRORS_BYTES: u64 = 10 << 30;
@@ -24,6 +25,8 @@ pub(crate) const MAX_MIRRORS_BYTES: u64 = 10 << 30;
 const MAX_PACKS: usize = 20;
 /// Small fetches leave a file for each object.
 const MAX_LOOSE: usize = 4000;
+/// A large repository takes a minute; without it a later run is slower, no more.
+const HASH_TIMEOUT: Duration = Duration::from_secs(600);
 /// With it, a generation is whole.
 const REFS: &str = "packed-refs";
 const LOCK: &str = "lock";
@@ -114,7 +117,7 @@ impl MirrorStore {
         let locked =
             lock(&dir, FlockOperation::LockShared).ok_or_else(|| format!("{} can't be locked", dir.display()))?;
         let bytes = copy_objects(&mirror.join("objects"), &dir.join("objects"))?;
-        let refs: String = refs(mirror)?.iter().map(|(name, id)| format!("{id} {name}\n")).collect();
+        let refs = packed_refs(&refs(mirror)?);
         write(&dir, "HEAD", b"ref: refs/heads/main\n").map_err(failed)?;
         // Last: its ids say that their objects are here.
         write(&dir, REFS, refs.as_bytes()).map_err(failed)?;
@@ -185,6 +188,42 @@ impl MirrorStore {
         found.sort();
         Ok(found)
     }
+}
+
+/// Copies a mirror's objects and refs, and nothing else, into a new bare repository at `to`, whose configuration is our own.
+pub(crate) async fn copy_mirror(mirror: &Path, to: &Path) -> Result<(), String> {
+    let refs = refs(mirror)?;
+    let format = refs.values().next().map(ObjectId::object_format).ok_or("it has no refs")?;
+    init(to, format).await?;
+    let (from, objects) = (mirror.join("objects"), to.join("objects"));
+    tokio::task::spawn_blocking(move || copy_objects(&from, &objects)).await.map_err(|error| error.to_string())??;
+    write(to, REFS, packed_refs(&refs).as_bytes()).map_err(|error| format!("{}: {error}", to.display()))
+}
+
+/// Fetches a copy of a mirror into a new bare repository at `to`. git hashes each object on the way, so each has its true name there, and
+/// looks whether all that the refs reach is there.
+pub(crate) async fn hash_mirror(copy: &Path, to: &Path) -> Result<(), String> {
+    let format = refs(copy)?.values().next().map(ObjectId::object_format).ok_or("it has no refs")?;
+    init(to, format).await?;
+    let settings = ["-c", "fetch.unpackLimit=1", "--git-dir", text(to)?];
+    let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--end-of-options"];
+    git(to, &[&settings[..], &fetch, &[text(copy)?, "+refs/*:refs/*"]].concat()).await
+}
+
+async fn init(dir: &Path, format: &str) -> Result<(), String> {
+    fs::create_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let format = format!("--object-format={format}");
+    git(dir, &["init", "--quiet", "--bare", "--template=", &format, text(dir)?]).await
+}
+
+async fn git(dir: &Path, args: &[&str]) -> Result<(), String> {
+    let ended =
+        Program::git(dir, args).low_priority().limit(HASH_TIMEOUT).run().await.map_err(|error| error.to_string())?;
+    if ended.code == 0 { Ok(()) } else { Err(format!("git failed with a copy of it: {}", ended.complaint())) }
+}
+
+fn text(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// An upstream's name here; its address may be nobody else's business.
@@ -330,26 +369,15 @@ fn refs(mirror: &Path) -> Result<BTreeMap<RefName, ObjectId>, String> {
     Ok(refs)
 }
 
+fn packed_refs(refs: &BTreeMap<RefName, ObjectId>) -> String {
+    refs.iter().map(|(name, id)| format!("{id} {name}\n")).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use bottle_testkit::git_script as git;
 
     use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "a test has git look at what is kept")]
-    fn git(dir: &Path, script: &str) -> String {
-        let output = Command::new("sh")
-            .args(["-ec", script])
-            .current_dir(dir)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@b.test")])
-            .envs([("GIT_COMMITTER_NAME", "a"), ("GIT_COMMITTER_EMAIL", "a@b.test")])
-            .output()
-            .expect("sh");
-        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
 
     /// An upstream with a commit, its mirror, and a store.
     fn world() -> (tempfile::TempDir, MirrorStore) {
@@ -478,5 +506,59 @@ mod tests {
         // A directory that is somebody else's, or open to others, is not taken.
         fs::set_permissions(dir.path().join("mirrors"), Permissions::from_mode(0o755)).expect("a mode");
         MirrorStore::open(&dir.path().join("mirrors")).expect_err("open to others");
+    }
+
+    /// A pack of one object, in whose index it has another's name (gitformat-pack(5): a fan-out table of 256 numbers behind eight bytes, then
+    /// the names).
+    fn misnamed(dir: &Path, content: &str, name: &str) {
+        let pack = git(
+            dir,
+            &format!(
+                "printf '{content}' | git --git-dir=mirror.git hash-object -w --stdin | git --git-dir=mirror.git pack-objects -q mirror.git/objects/pack/pack"
+            ),
+        );
+        let path = dir.join(format!("mirror.git/objects/pack/pack-{pack}.idx"));
+        let (mut index, name) = (fs::read(&path).expect("an index"), hex::decode(name).expect("a name"));
+        for (first, count) in (0..=255_u8).zip(index[8..].chunks_exact_mut(4)) {
+            count.copy_from_slice(&u32::from(first >= name[0]).to_be_bytes());
+        }
+        index[8 + 1024..8 + 1024 + 20].copy_from_slice(&name);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("a mode");
+        fs::write(&path, index).expect("written");
+    }
+
+    #[tokio::test]
+    async fn what_a_checkout_gave_is_kept_by_its_true_name_or_not_at_all() {
+        for format in ["sha1", "sha256"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            git(
+                dir.path(),
+                &format!(
+                    "git init -q --object-format={format} -b main work; cd work; echo one > one; git add one; git commit -qm one; git gc -q
+                     echo two > two; git add two; git commit -qm two; git tag -a -m t v1; cd ..; git clone -q --mirror work mirror.git"
+                ),
+            );
+            let (mirror, copy, hashed) =
+                (dir.path().join("mirror.git"), dir.path().join("copy"), dir.path().join("hashed"));
+            copy_mirror(&mirror, &copy).await.expect("copied");
+            assert!(!fs::read_to_string(copy.join("config")).expect("readable").contains("remote"));
+            hash_mirror(&copy, &hashed).await.expect("hashed");
+            let store = MirrorStore::open(&dir.path().join("mirrors")).expect("a store");
+            store.keep(URL, &hashed, None).expect("kept");
+            let kept = store.find(URL).expect("readable").expect("kept");
+            let refs = |path: &Path| git(path, "git --git-dir=. for-each-ref");
+            assert_eq!(refs(&hashed), refs(&mirror), "{format}");
+            assert_eq!(super::refs(kept.path()), super::refs(&mirror), "{format}");
+        }
+        // The blob of `one` is gone, and a pack has other words by its name.
+        let (dir, _) = world();
+        let (mirror, copy) = (dir.path().join("mirror.git"), dir.path().join("copy"));
+        let blob = git(&mirror, "git --git-dir=. rev-parse main:one");
+        fs::remove_file(mirror.join(format!("objects/{}/{}", &blob[..2], &blob[2..]))).expect("a loose object");
+        misnamed(dir.path(), "evil", &blob);
+        assert_eq!(git(&mirror, "git --git-dir=. cat-file blob main:one"), "evil");
+        copy_mirror(&mirror, &copy).await.expect("copied");
+        let why = hash_mirror(&copy, &dir.path().join("hashed")).await.expect_err("another's name");
+        assert!(why.starts_with("git failed with a copy of it: "), "{why}");
     }
 }

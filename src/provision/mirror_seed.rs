@@ -1,6 +1,7 @@
 //! Packs what the host's checkout already has of the upstream, for the gate: `gate::seed` of `crates/bottle-sidecars` takes
 //! it in. Only what upstream has given to the checkout is in it: nothing that was committed here alone.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
@@ -23,18 +24,23 @@ const SHALLOW: &str = "shallow";
 /// Packs it, with `scratch` for its files in between; the error says why there is none.
 pub(crate) async fn pack(git: &GitPlan, scratch: &Path) -> Result<Option<Tree>, String> {
     let Some(checkout) = git.seed.as_deref().map(Path::new) else { return Ok(None) };
-    // Without `origin/HEAD`, which is another name for one of them.
-    let format = "--format=%(if)%(symref)%(then)%(else)%(objectname) %(refname:lstrip=3)%(end)";
+    // `origin/HEAD` is another name for one of them: upstream's default branch when it was cloned.
+    let format = "--format=%(if)%(symref)%(then)-%(symref:lstrip=3)%(else)%(objectname) %(refname:lstrip=3)%(end)";
     let listed = run(checkout, &["for-each-ref", format, "refs/remotes/origin"], vec![]).await?;
     let listed = String::from_utf8_lossy(&listed).into_owned();
-    let branches = listed.lines().filter(|line| !line.is_empty()).map(branch).collect::<Result<Vec<_>, _>>()?;
+    let default = listed.lines().find_map(|line| line.strip_prefix('-'));
+    let branches = listed.lines().filter(|line| !line.starts_with('-')).map(branch).collect::<Result<Vec<_>, _>>()?;
     if branches.is_empty() || is_partial(checkout).await? {
         return Ok(None);
     }
     std::fs::create_dir_all(scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     let packed = match git.history {
         None => all(checkout, scratch, &branches).await,
-        Some(history) => newest((git, history), checkout, scratch, &branches).await,
+        Some(history) => {
+            let base = git.base.as_deref().or(default);
+            let wanted = branches.into_iter().filter(|(_, name)| base == Some(name) || git.branch == *name).collect();
+            newest(wanted, history, checkout, scratch).await
+        }
     };
     let tree = packed.and_then(|packed| match &packed[..] {
         [] => Ok(None),
@@ -52,22 +58,58 @@ async fn all<'a>(checkout: &Path, scratch: &Path, branches: &[Branch<'a>]) -> Re
     if run(checkout, &["rev-parse", "--is-shallow-repository"], vec![]).await? != b"false\n" {
         return Ok(vec![]);
     }
+    pack_objects(branches, checkout, scratch).await?;
+    Ok(branches.to_vec())
+}
+
+async fn pack_objects(branches: &[Branch<'_>], checkout: &Path, scratch: &Path) -> Result<(), String> {
     let tips: String = branches.iter().map(|(id, _)| format!("{id}\n")).collect();
     let prefix = text(scratch)?.to_owned() + "/pack";
-    run(checkout, &["pack-objects", "-q", "--revs", "--delta-base-offset", &prefix], tips.into_bytes()).await?;
-    Ok(branches.to_vec())
+    run(checkout, &["pack-objects", "-q", "--revs", "--delta-base-offset", &prefix], tips.into_bytes()).await.map(drop)
+}
+
+/// Where the history of a shallow checkout ends, a line for each commit; none if it has more than that.
+async fn ends(branches: &[Branch<'_>], history: NonZeroU32, checkout: &Path) -> Result<Option<String>, String> {
+    let path = run(checkout, &["rev-parse", "--git-path", SHALLOW], vec![]).await?;
+    let path = checkout.join(String::from_utf8_lossy(&path).trim_end_matches('\n'));
+    let ends = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        ends => ends.map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let mut found = BTreeSet::new();
+    for (tip, _) in branches {
+        // There are no more generations than commits.
+        let commits = run(
+            checkout,
+            &["rev-list", &format!("--max-count={}", history.get().saturating_add(1)), tip.as_str()],
+            vec![],
+        )
+        .await?;
+        let commits = String::from_utf8_lossy(&commits).into_owned();
+        if commits.lines().count() > usize::try_from(history.get()).unwrap_or(usize::MAX) {
+            return Ok(None);
+        }
+        found.extend(commits.lines().filter(|commit| ends.lines().any(|end| end == *commit)).map(str::to_owned));
+    }
+    Ok(Some(found.iter().map(|end| format!("{end}\n")).collect()))
 }
 
 /// Packs so many generations of the branches that the run is about, of a checkout that has more or less; gives those that are packed.
 async fn newest<'a>(
-    (git, history): (&GitPlan, NonZeroU32),
+    wanted: Vec<Branch<'a>>,
+    history: NonZeroU32,
     checkout: &Path,
     scratch: &Path,
-    branches: &[Branch<'a>],
 ) -> Result<Vec<Branch<'a>>, String> {
-    let is_wanted = |name: &str| git.base.as_deref() == Some(name) || git.branch == name;
-    let wanted: Vec<Branch<'_>> = branches.iter().filter(|(_, name)| is_wanted(name)).cloned().collect();
     let Some((first, _)) = wanted.first() else { return Ok(vec![]) };
+    if let Some(ends) = ends(&wanted, history, checkout).await? {
+        pack_objects(&wanted, checkout, scratch).await?;
+        if !ends.is_empty() {
+            let file = scratch.join(SHALLOW);
+            std::fs::write(&file, ends).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+        return Ok(wanted);
+    }
     // git leaves commits out in a fetch alone.
     let copy = scratch.join("copy");
     let format = format!("--object-format={}", first.object_format());
@@ -140,4 +182,82 @@ fn read(scratch: &Path, git: &GitPlan, branches: &[Branch<'_>]) -> Result<Tree, 
     }
     // Last: with it the seed is whole.
     Ok(tree.file(format!("{target}/branches"), 0, 0o444, branches.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bottle_testkit::git_script as git;
+
+    use super::*;
+    use crate::forge::testing::issue;
+
+    /// The seed's files by their names, without the packs' own.
+    async fn seed(dir: &Path, history: Option<u32>, base: Option<&str>) -> Option<Vec<(String, String)>> {
+        let mut git = issue().git.expect("a repository");
+        (git.seed, git.base) = (Some(dir.join("checkout").display().to_string()), base.map(str::to_owned));
+        git.history = history.map(|history| NonZeroU32::new(history).expect("a number"));
+        let tree = pack(&git, &dir.join("scratch")).await.expect("packed")?;
+        let mut files: Vec<_> = tree
+            .files()
+            .map(|(path, bytes)| {
+                let name = path.rsplit('/').next().expect("a name");
+                let ending =
+                    name.strip_prefix("pack-").and_then(|rest| rest.split_once('.')).map_or(name, |(_, ending)| ending);
+                let is_text = !matches!(ending, "pack" | "idx" | "rev");
+                (ending.to_owned(), if is_text { String::from_utf8_lossy(bytes).into_owned() } else { String::new() })
+            })
+            .filter(|(name, _)| name != "rev")
+            .collect();
+        files.sort();
+        Some(files)
+    }
+
+    #[tokio::test]
+    async fn what_a_checkout_has_of_the_newest_history() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        git(
+            dir,
+            "git init -q -b main upstream; cd upstream; for n in one two three; do echo $n > $n; git add $n; git commit -qm $n; done; git branch beside",
+        );
+        let tip = git(dir, "git -C upstream rev-parse main");
+        let before = git(dir, "git -C upstream rev-parse main~1");
+        let clone = |options: &str| {
+            git(
+                dir,
+                &format!(
+                    "rm -rf checkout; git clone -q --no-local {options} ./upstream checkout; git -C checkout commit -q --allow-empty -m mine"
+                ),
+            )
+        };
+        let branches = format!("{tip} main");
+        let expected = |shallow: Option<&str>| {
+            let files = [("branches", Some(&*branches)), ("idx", Some("")), ("pack", Some("")), ("shallow", shallow)];
+            Some(files.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.to_owned()))).collect())
+        };
+        let (cut, cut_before) = (format!("{tip}\n"), format!("{before}\n"));
+        // (The clone's options, so many generations, the base or upstream's default branch, where the history ends.)
+        for (options, history, base, shallow) in [
+            ("--depth 1", 1, Some("main"), Some(&cut)),
+            ("--depth 1", 1, None, Some(&cut)),
+            ("--depth 1", 9, None, Some(&cut)),
+            ("--depth 2", 2, None, Some(&cut_before)),
+            ("--depth 2", 1, None, Some(&cut)),
+            ("--depth 9", 9, None, None),
+            ("", 2, None, Some(&cut_before)),
+            ("", 4, None, None),
+        ] {
+            clone(options);
+            let found = seed(dir, Some(history), base).await;
+            assert_eq!(found, expected(shallow.map(String::as_str)), "{options} {history} {base:?}");
+        }
+        // A branch that it does not have, a checkout with a part of the history for one that is to have all, and one that has all.
+        assert_eq!(seed(dir, Some(1), Some("gone")).await, None);
+        clone("--depth 1");
+        assert_eq!(seed(dir, None, None).await, None);
+        clone("");
+        let all = seed(dir, None, None).await.expect("all of it");
+        assert_eq!(all.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["branches", "idx", "pack"]);
+        assert_eq!(all[0].1, format!("{tip} beside\n{tip} main"));
+    }
 }

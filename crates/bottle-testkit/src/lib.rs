@@ -33,7 +33,7 @@ pub use cassette::commands;
 pub use clock::TurnedClock;
 pub use company::{Company, CompanyProxy, INTERNET};
 pub use forge::Double;
-pub use process::{Lines, Running, found_within, needed, python, said, sh, until, until_within};
+pub use process::{Lines, Running, found_within, git_script, needed, python, said, sh, until, until_within};
 pub use random::{SplitMix64, random, random_bytes, random_hex, random_letters};
 pub use server::Server;
 pub use sidecars::with_dirs;

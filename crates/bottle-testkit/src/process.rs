@@ -1,6 +1,7 @@
 //! Child processes that end with their test, and waiting with an end.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -22,6 +23,25 @@ pub fn sh(argv: &[&str]) -> String {
         .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
     assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Runs a shell's script with git's commands in a directory, by no configuration but the repositories' own, and gives what it printed.
+///
+/// # Panics
+/// If a command of it fails, with what it wrote.
+#[track_caller]
+pub fn git_script(dir: &Path, script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@b.test")])
+        .envs([("GIT_COMMITTER_NAME", "a"), ("GIT_COMMITTER_EMAIL", "a@b.test")])
+        .output()
+        .unwrap_or_else(|error| panic!("{script}: {error}"));
+    assert!(output.status.success(), "{script}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// Joins what a program wrote to both of its streams, for messages and searches.

@@ -1,17 +1,18 @@
 //! What runs before have left on this machine of the upstream that this run works on: lent to both sandboxes, and added to.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_types::door::SEED_DIR;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::mounts::MIRROR;
 use crate::backend::sandbox::{RunDir, is_root};
-use crate::cache::{KeptMirror, MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MirrorStore};
+use crate::cache::{KeptMirror, MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MirrorStore, copy_mirror, hash_mirror};
 use crate::host::Environment;
 
 /// The place of an upstream's objects on this machine.
@@ -23,6 +24,24 @@ pub(super) struct KeptObjects {
     found: Arc<Mutex<Option<KeptMirror>>>,
     /// What is being kept now.
     keeping: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// The run ends, and waits no longer.
+    ending: Arc<Notify>,
+}
+
+/// In the run's directory: a mirror's objects, hashed.
+const HASHED: &str = "hashed";
+/// How long a run's end waits for that. It saves later runs more than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A repository with the mirror's objects, each with its true name.
+async fn hashed(mirror: &Path, scratch: PathBuf, ending: &Notify) -> Result<PathBuf, String> {
+    std::fs::create_dir(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    let (copy, hashed) = (scratch.join("copy"), scratch.join("mirror"));
+    copy_mirror(mirror, &copy).await?;
+    tokio::select! {
+        done = hash_mirror(&copy, &hashed) => done.map(|()| hashed),
+        () = ending.notified() => Err("the run was over before its objects were hashed".to_owned()),
+    }
 }
 
 impl KeptObjects {
@@ -34,7 +53,14 @@ impl KeptObjects {
         let store = MirrorStore::open(&environment.mirrors()?).ok()?;
         let found = store.find(&url).ok()?;
         let seed = format!("bundle/state/{SEED_DIR}/{}/branches", git.upstream);
-        Some(Self { store, url, seed, found: Arc::new(Mutex::new(found)), keeping: tokio::sync::Mutex::default() })
+        Some(Self {
+            store,
+            url,
+            seed,
+            found: Arc::new(Mutex::new(found)),
+            keeping: tokio::sync::Mutex::default(),
+            ending: Arc::default(),
+        })
     }
 
     /// Whether there is something.
@@ -53,21 +79,23 @@ impl KeptObjects {
         kept.link(&path).ok().map(|()| path)
     }
 
-    /// Begins to keep what the run's mirror has, if all of it came from upstream: what a checkout gave was not hashed on its way, and must not
-    /// outlive the run.
+    /// Begins to keep what the run's mirror has. What a checkout gave was not hashed on its way; it is before it outlives the run.
     pub(super) async fn keep(&self, run_dir: &RunDir) {
-        if run_dir.path(&self.seed).symlink_metadata().is_ok() {
-            return;
-        }
+        let seeded = run_dir.path(&self.seed).symlink_metadata().is_ok();
         let (store, url, found) = (self.store.clone(), self.url.clone(), Arc::clone(&self.found));
-        let (mirror, log) = (run_dir.path(MIRROR), run_dir.log("bundle.log"));
-        let keep = move || {
-            let found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            store.keep(&url, &mirror, found.as_ref())?;
-            store.prune(Duration::from_secs(MAX_AGE_DAYS * 24 * 3600), MAX_MIRRORS_BYTES, false).map(drop)
+        let (mirror, scratch, log) = (run_dir.path(MIRROR), run_dir.path(HASHED), run_dir.log("bundle.log"));
+        let ending = Arc::clone(&self.ending);
+        let keep = async move {
+            let mirror = if seeded { hashed(&mirror, scratch, &ending).await? } else { mirror };
+            let keep = move || {
+                let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                store.keep(&url, &mirror, found.as_ref())?;
+                store.prune(Duration::from_secs(MAX_AGE_DAYS * 24 * 3600), MAX_MIRRORS_BYTES, false).map(drop)
+            };
+            tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| Err(error.to_string()))
         };
-        let task = tokio::task::spawn_blocking(move || {
-            if let Err::<(), String>(why) = keep()
+        let task = tokio::spawn(async move {
+            if let Err::<(), String>(why) = keep.await
                 && let Ok(mut log) = log
             {
                 // It only saves time.
@@ -85,9 +113,12 @@ impl KeptObjects {
         }
     }
 
-    /// Waits for what is being kept.
+    /// Waits for what is being kept; what takes long at the run's end is given up.
     pub(super) async fn settled(&self) {
-        if let Some(task) = self.keeping.lock().await.take() {
+        if let Some(mut task) = self.keeping.lock().await.take()
+            && tokio::time::timeout(PATIENCE, &mut task).await.is_err()
+        {
+            self.ending.notify_one();
             let _ = task.await;
         }
     }

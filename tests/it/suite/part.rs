@@ -165,11 +165,6 @@ fn a_later_run_reads_what_an_earlier_one_had() {
         manifest(upstream).replace("python3 -m unittest", "git fsck --strict --full")
     });
     let url = job.upstream.url(&job.upstream.address);
-    // What a checkout gives to a run is not kept.
-    ended_with(&job.run(), 0);
-    assert!(kept(&job).is_empty(), "{:?}", kept(&job));
-    git(&job, &["update-ref", "-d", "refs/remotes/origin/main"]);
-    git(&job, &["symbolic-ref", "--delete", "refs/remotes/origin/HEAD"]);
     let run = |name: &str, code: i32| {
         let before = job.world.slugs();
         let output = job.run();
@@ -185,21 +180,32 @@ fn a_later_run_reads_what_an_earlier_one_had() {
         (log, saw, said(&output))
     };
     let reads = |log: &str| log.contains("origin: reads what an earlier run had");
+    // What a checkout gives to a run is hashed, and kept as if it came from upstream.
+    let (log, saw, _) = run("checkout", 0);
+    assert!(!reads(&log) && !log.contains("is not kept") && saw.contains("own: \\n"), "{log}{saw}");
+    assert_eq!(kept(&job).len(), 1);
+    to_what_is_kept(&job, "git --git-dir=$kept rev-list --objects --all --quiet");
+    let (log, saw, _) = run("kept", 0);
+    assert!(reads(&log) && saw.contains("checkout,Count words"), "{log}{saw}");
+    // From here on the checkout has nothing.
+    to_what_is_kept(&job, "rm -rf $kept");
+    git(&job, &["update-ref", "-d", "refs/remotes/origin/main"]);
+    git(&job, &["symbolic-ref", "--delete", "refs/remotes/origin/HEAD"]);
     let (log, saw, _) = run("one", 0);
     assert!(!reads(&log) && saw.contains("own: \\n"), "{log}{saw}");
     let (log, saw, _) = run("two", 0);
     assert!(reads(&log) && saw.contains("own: /run/bottle-kept/objects"), "{log}{saw}");
-    assert!(saw.contains("one,Count words"), "{saw}");
+    assert!(saw.contains("one,kept,checkout,Count words"), "{saw}");
     // What is gone is fetched.
     to_what_is_kept(&job, EMPTY);
     let (log, saw, _) = run("three", 0);
-    assert!(saw.contains("two,one,Count words"), "{log}{saw}");
+    assert!(saw.contains("two,one,kept,"), "{log}{saw}");
     // What is broken is in no guest, and the next run has nothing to do with it.
     to_what_is_kept(&job, SPOIL);
     let (_, _, why) = run("four", 4);
     assert!(why.contains("what earlier runs left of this repository on this machine is not used any more"), "{why}");
     let (log, saw, _) = run("five", 0);
-    assert!(!reads(&log) && saw.contains("four,three,two,one,Count words"), "{log}{saw}");
+    assert!(!reads(&log) && saw.contains("four,three,two,one,kept,"), "{log}{saw}");
     let (log, saw, _) = run("six", 0);
     assert!(reads(&log) && saw.contains("five,four,"), "{log}{saw}");
     job.nothing_left();
