@@ -145,6 +145,10 @@ pub(crate) trait Bottle: Send + Sync {
     fn keep_mirror(&self, _works: bool) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
+    /// Waits until that is kept, and not for long; what is not kept when the bottle is removed is given up.
+    fn mirror_kept(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
     /// How long something may take in here that takes this long elsewhere: a machine under emulation is slow.

@@ -28,6 +28,8 @@ use bottle_wire::run_record::Outcome;
 
 /// So many refusals at one host for one reason are told one by one.
 const MOST_ALIKE: usize = 3;
+/// What takes longer at a run's end is said.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A run whose bottle is gone, and its outcome. It takes the claim, the bottle and whatever the run has come to; the phases before
 /// borrow the bottle, so none of them is left.
@@ -117,6 +119,9 @@ async fn take_down(
         Err(error) => events.warn(error.to_string()),
     }
     events.phase(Phase::Teardown);
+    if ended.is_ok() {
+        mirror_kept(bottle, events).await;
+    }
     let torn_down = case(events, "teardown", async {
         bottle
             .tear_down()
@@ -129,6 +134,15 @@ async fn take_down(
         events.warn(left.to_string());
     }
     ended.and(torn_down)
+}
+
+/// Waits until upstream's objects are kept for later runs, and says so where that takes time.
+async fn mirror_kept(bottle: &dyn Bottle, events: &Events) {
+    let mut kept = bottle.mirror_kept();
+    if tokio::time::timeout(SOON, &mut kept).await.is_err() {
+        events.note("keeping upstream's objects on this machine for later runs");
+        kept.await;
+    }
 }
 
 /// The model's answers, as the doors saw them.

@@ -209,6 +209,10 @@ impl Bottle for BubblewrapBottle {
         self.bundle.keep_mirror(works).boxed()
     }
 
+    fn mirror_kept(&self) -> BoxFuture<'_, ()> {
+        self.bundle.mirror_kept().boxed()
+    }
+
     fn died(&self) -> BoxFuture<'_, String> {
         async {
             tokio::select! {

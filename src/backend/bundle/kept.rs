@@ -113,12 +113,17 @@ impl KeptObjects {
         }
     }
 
-    /// Waits for what is being kept; what takes long at the run's end is given up.
+    /// Waits for what is being kept, and not for long.
     pub(super) async fn settled(&self) {
-        if let Some(mut task) = self.keeping.lock().await.take()
-            && tokio::time::timeout(PATIENCE, &mut task).await.is_err()
-        {
-            self.ending.notify_one();
+        if let Some(task) = self.keeping.lock().await.as_mut() {
+            let _ = tokio::time::timeout(PATIENCE, task).await;
+        }
+    }
+
+    /// Gives up what is not kept yet; nothing of it goes on behind this.
+    pub(super) async fn give_up(&self) {
+        self.ending.notify_one();
+        if let Some(task) = self.keeping.lock().await.take().filter(|task| !task.is_finished()) {
             let _ = task.await;
         }
     }

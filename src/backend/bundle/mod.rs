@@ -266,6 +266,13 @@ impl HostBundle {
         }
     }
 
+    /// Waits until it is kept, and not for long.
+    pub(super) async fn mirror_kept(&self) {
+        if let Some(kept) = &self.kept {
+            kept.settled().await;
+        }
+    }
+
     /// Gives the bundle its secrets, in memory, and starts the supervisor.
     pub(super) async fn start_doors(&self, secrets: &Secrets) -> Result<(), Failure> {
         self.start_supervisor(secrets).await.map_err(Failure::machine)
@@ -354,7 +361,7 @@ impl HostBundle {
     /// Ends all sandboxes of the run and removes its directory.
     pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
         if let Some(kept) = &self.kept {
-            kept.settled().await;
+            kept.give_up().await;
         }
         let _none = self.started.making.write().await;
         for process in self.run_dir.notes().unwrap_or_default().processes {
