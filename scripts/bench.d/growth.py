@@ -57,10 +57,15 @@ def timed(program, path, size):
         first, all_turns = (min(processor_ms(program, path, count, size) for _ in range(times)) for count in (1, 1 + turns))
         return max(all_turns - first, 0.001) / turns
 
-    once = more(1, 1)
-    if once >= LONG_MS:
-        return once
-    return more(1) if once >= ENOUGH_MS else more(min(math.ceil(ENOUGH_MS / once), MOST_TURNS))
+    turns, each = 1, more(1, 1)
+    if each >= LONG_MS:
+        return each
+    each = more(1)
+    # A few short turns may look like none, and like far too many.
+    while each * turns < ENOUGH_MS / 2 and turns < MOST_TURNS:
+        turns = min(max(math.ceil(ENOUGH_MS / each), 2 * turns), 50 * turns, MOST_TURNS)
+        each = more(turns)
+    return each
 
 
 def exponent(points):
@@ -123,6 +128,8 @@ def of_benches(is_quick, end, known, run, left_out):
             continue
         if is_quick and bench in PARTS_LEFT_OUT:
             left_out[f"growth, {name}, in part"] = PARTS_LEFT_OUT[bench]
+        if not_measured := known[bench].get("not_measured", {}).get(where):
+            left_out[f"growth, {name}, in part"] = not_measured
         # Axes are logarithmic, and what is nothing, or less by what else the machine did, has no place there.
         yield curve(name, [[point[x], max(point[y], 0.01)] for point in points], measured, x, bound)
 

@@ -189,7 +189,8 @@ fn a_ratio_is_to_the_floor_or_to_the_best_peer() {
 #[test]
 fn curves_of_benchmarks_say_what_was_left_out() {
     let known = json!({
-        "egress": { "connections": [{ "connections": 1, "request_us": 90, "held_mb": -0.1 }, { "connections": 10, "request_us": 60, "held_mb": 0.1 }] },
+        "egress": { "connections": [{ "connections": 1, "request_us": 90, "held_mb": -0.1 }, { "connections": 10, "request_us": 60, "held_mb": 0.1 }],
+            "not_measured": { "connections": "5000 connections" } },
         "gate": { "commits_s": 1 },
     });
     let history = json!([{ "objects": 10, "push_ms": 5.0 }, { "objects": 100, "push_ms": 5.5 }]);
@@ -210,6 +211,8 @@ fn curves_of_benchmarks_say_what_was_left_out() {
             ],
             "asked": [["gate", "history=10000"], ["proposals"]],
             "left_out": {
+                "growth, a request by the connections that are held, in part": "5000 connections",
+                "growth, memory of held connections, in part": "5000 connections",
                 "growth, a push of one commit by the objects of its history, in part": "a history of 1,000,000 objects",
                 "growth, one more proposal by those there are": "ended with 1, without figures",
                 "growth, until all bottles are at their agents": "111 bottles take minutes",
