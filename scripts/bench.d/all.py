@@ -93,7 +93,7 @@ def of_egress(figures):
         ("rate", "requests, 16 connections", "1/s", True), ("median_ms", "median, 16 connections", "ms", False), ("p99_ms", "p99, 16 connections", "ms", False),
         ("alone_ms", "a request alone", "ms", False), ("event_ms", "first event", "ms", False), ("mb_s", "download of 1 GiB", "MB/s", True),
         ("h2_rate", "requests, 100 streams of one connection", "1/s", True), ("h2_p99_ms", "p99, 100 streams of one connection", "ms", False),
-        ("up_source_mb_s", "upload of 256 MiB, source", "MB/s", True), ("up_noise_mb_s", "upload of 256 MiB, noise", "MB/s", True),
+        ("up_source_mb_s", "upload of 100 MB, source", "MB/s", True), ("up_noise_mb_s", "upload of 100 MB, noise", "MB/s", True),
         ("memory_mb", "memory, 1,000 connections", "MB", False), ("idle_mb", "memory of both doors, idle", "MB", False),
         ("passing_down_mb", "memory while much passes down", "MB", False), ("passing_up_mb", "memory while much passes up", "MB", False),
     ]:
