@@ -27,7 +27,7 @@ CURVES = [
 
 # Curves out of the figures of a benchmark: name, benchmark, its arguments, those with --quick (a text: left out, and why), where the points are, their x and y, what
 # y is, and what it must not rise faster than.
-BOTTLES = ("launch-bubblewrap", ["0", "1,10,100"], "111 bottles take minutes")
+BOTTLES = ("launch-bubblewrap", ["0", "1,10,50"], "61 bottles take minutes")
 HISTORY = ("gate", ["history"], ["history=10000"])
 HELD = ("egress", ["connections"], ["connections"])
 OF_BENCHES = [
