@@ -1,19 +1,27 @@
 """What scripts/bench.d/gate measures: DIRECTORY SIDECARS LINK [--rounds N] [PART]...
 
+The part `history`, or `history=OBJECTS` for at most so many, is asked for by name: what a push of one commit costs the gate by the objects that its upstream has.
+
 The upstream is a real sshd on loopback. Each round does the same work by hand and through the gate, one after the other, so
 that what else the machine does hits both alike; medians count.
 """
 
 import json
+import os
+import pathlib
 import random
 import shutil
 import statistics
+import subprocess
 import sys
+import time
 
-from gate_world import DIR, World, run, say, through, timed
+from gate_world import DIR, ENV, World, run, say, through, timed
 
 # Fewer rounds of the pushes, for a quick look.
 AT_MOST, MORE = (int(sys.argv[5]), sys.argv[6:]) if sys.argv[4:5] == ["--rounds"] else (5, sys.argv[4:])
+# Objects of a history, in a tree of so many files; and how often one commit more is pushed.
+HISTORIES, FILES, PUSHES = [100, 10_000, 1_000_000], 20, 12
 PARTS = [word for text in MORE for word in text.split(",")] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
 WORDS = [line.strip() for line in """
 alpha buffer cache daemon error field guard handle index joiner kernel layer module number object parser queue reader
@@ -163,6 +171,74 @@ def clones(world):
     conclude("warm_clone", warm, direct, 1.1)
 
 
+def long_history(repo, objects):
+    """So many objects: each commit changes one of a few short files, which makes a commit, a tree and a blob."""
+    commits = (objects - FILES) // 3
+    import_from = subprocess.Popen(["git", "fast-import", "--quiet"], cwd=repo, env=ENV, stdin=subprocess.PIPE)
+    with import_from.stdin as out:
+        for number in range(commits):
+            files = range(FILES) if number == 0 else [number % FILES]
+            lines = [f"commit refs/heads/main\ncommitter Bench <bench@example.org> {1_600_000_000 + number} +0000\ndata 7\nA step\n"]
+            for file in files:
+                text = f"part {number} of {file}\n{WORDS[number % len(WORDS)]} = {number * 2_654_435_761 % 1_000_003}\n"
+                lines.append(f"M 100644 inline f{file}.txt\ndata {len(text)}\n{text}\n")
+            out.write("".join(lines).encode())
+    if import_from.wait():
+        sys.exit("git fast-import failed")
+    run("git", "repack", "-a", "-d", "-q", cwd=repo)
+    counted = run("git", "count-objects", "-v", cwd=repo).decode()
+    return int(counted.split("in-pack: ")[1].split()[0])
+
+
+def processor_ms(pid):
+    """What a process and the children that have ended had of the processors; the clock ticks a hundred times a second."""
+    words = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return 1000 * sum(int(word) for word in words[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def histories(world, most):
+    """By the objects at the upstream: processor time of the gate, with git and ssh that it starts, for all of it at first, for one commit more, and for a listing
+    of nothing new."""
+    points = []
+    for objects in [size for size in HISTORIES if size <= most]:
+        name, work = f"history{objects}", DIR / "work" / f"history{objects}"
+        at = world.upstream(name)
+        found = long_history(at, objects)
+        # The guest's repository borrows all objects, so its own part of a push is that of a few.
+        run("git", "clone", "-q", "--shared", "--no-checkout", at, work)
+        world.start_gate([name])
+        gate = world.gate[0].pid
+
+        def costing(times, step):
+            """Processor time and time of each step, in ms."""
+            before, start = processor_ms(gate), time.monotonic()
+            for number in range(times):
+                step(number)
+            return (processor_ms(gate) - before) / times, 1000 * (time.monotonic() - start) / times
+
+        def push(number):
+            text = run("git", "hash-object", "-w", "--stdin", cwd=work, data=f"new {number}\n".encode()).decode().strip()
+            lines = [line for line in run("git", "ls-tree", "HEAD", cwd=work).decode().splitlines() if not line.endswith("\tf0.txt")]
+            lines.append(f"100644 blob {text}\tf0.txt")
+            tree = run("git", "mktree", cwd=work, data="\n".join(lines).encode() + b"\n").decode().strip()
+            commit = run("git", "commit-tree", tree, "-p", "HEAD", "-m", "One more", cwd=work).decode().strip()
+            run("git", "update-ref", "refs/heads/main", commit, cwd=work)
+            run("git", "push", "-q", through(name), "main", cwd=work)
+
+        _, cold = costing(1, lambda _: run("git", "ls-remote", through(name)))
+        cold_ms = processor_ms(gate)
+        # The first push meets nothing warm.
+        push(-1)
+        push_ms, push_took = costing(PUSHES, push)
+        fetch_ms, fetch_took = costing(PUSHES, lambda _: run("git", "ls-remote", through(name)))
+        points.append({"objects": found, "files": FILES, "first_ms": round(cold_ms), "first_took_ms": round(cold), "push_ms": round(push_ms, 1),
+                       "push_took_ms": round(push_took, 1), "listing_ms": round(fetch_ms, 1), "listing_took_ms": round(fetch_took, 1)})
+        say(f"history: {points[-1]}")
+        world.stop_gate()
+        shutil.rmtree(at), shutil.rmtree(work)
+    FIGURES["history"] = points
+
+
 world = World()
 try:
     for part, rounds, make in [("commits", 5, commits), ("text_blob", 3, text_blob), ("binary_blob", 3, binary_blob)]:
@@ -174,6 +250,10 @@ try:
         fetches(world)
     if "clone" in PARTS:
         clones(world)
+    for part in PARTS:
+        name, _, most = part.partition("=")
+        if name == "history":
+            histories(world, int(most or HISTORIES[-1]))
 finally:
     world.stop()
 print(json.dumps({"bench": "gate", **FIGURES, "missed": MISSED}))

@@ -76,7 +76,7 @@ def decades(least, most):
 
 
 def picture(curve):
-    """The curve where both axes are logarithmic; dashed, n log n from the curve's second-last point on, backwards and forwards."""
+    """The curve where both axes are logarithmic; dashed, its bound through the curve's second-last point, backwards and forwards."""
     points = curve["points"]
     xs, ys = decades(points[0][0], points[-1][0]), decades(min(y for _, y in points), max(y for _, y in points))
     across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -98,18 +98,19 @@ def picture(curve):
         out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(10.0**power)}</text>')
     out.append(f'<text x="{LEFT + across / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{e(curve["unit"])}</text>')
     out.append(f'<text transform="translate(13 {TOP + down / 2:.0f}) rotate(-90)" text-anchor="middle">{e(curve["measured"])}</text>')
-    # n log n through the point before the last: the last lies above it where the curve is worse.
+    # The bound through the point before the last: the last lies above it where the curve is worse.
     x0, y0 = points[-2]
     steps = [10.0 ** (xs[0] + (xs[-1] - xs[0]) * step / 200) for step in range(201)]
-    bound = [(x, y0 * x * math.log(max(x, 2)) / (x0 * math.log(max(x0, 2)))) for x in steps]
+    grown = {"n log n": lambda x: x * math.log(max(x, 2)), "a constant": lambda x: 1}[curve["bound"]]
+    bound = [(x, y0 * grown(x) / grown(x0)) for x in steps]
     inside = [at(x, y) for x, y in bound if 10.0 ** ys[0] <= y <= 10.0 ** ys[-1]]
-    out.append(f'<polyline class="bound" points="{path(inside)}"><title>n log n</title></polyline>')
+    out.append(f'<polyline class="bound" points="{path(inside)}"><title>{e(curve["bound"])}</title></polyline>')
     out.append(f'<polyline class="ours" points="{path(at(x, y) for x, y in points)}"/>')
     for x, y in points:
         left, top = at(x, y)
         out.append(f'<circle class="dot" cx="{left:.1f}" cy="{top:.1f}" r="3.5"><title>{x:,} {e(curve["unit"])}: {shown(y)} {e(curve["measured"])}</title></circle>')
     out.append("</svg>")
-    verdict = '<span class="bad">worse than n log n</span>' if curve["worse"] else "not worse than n log n"
+    verdict = f'<span class="bad">worse than {curve["bound"]}</span>' if curve["worse"] else f'not worse than {curve["bound"]}'
     return (f'<figure>{"".join(out)}<figcaption><b>{e(curve["name"])}</b>: n<sup>{curve["exponent"]:.2f}</sup>, {verdict}; '
             f'{shown(points[0][1])} to {shown(points[-1][1])} {e(curve["measured"])}</figcaption></figure>')
 
@@ -127,7 +128,7 @@ def html(rows, version, left_out, late, curves, is_quick):
         parts.append(f'<h2>Missed</h2><ul class="bad">{"".join(f"<li>{e(what)}</li>" for what in late)}</ul>')
     if left_out:
         parts.append(f"<h2>Left out</h2><ul>{''.join(f'<li>{e(name)}: {e(why)}</li>' for name, why in left_out.items())}</ul>")
-    parts.append("<h2>Growth</h2><p>Both axes are logarithmic. The exponent is the slope of the line that fits best. Dashed: n log n through the point before the last; "
-                 "a curve is worse where its last point lies above. Instructions are those of a turn, by valgrind; times those of one processor.</p>")
+    parts.append("<h2>Growth</h2><p>Both axes are logarithmic. The exponent is the slope of the line that fits best. Dashed: n log n, or a constant, through the point before the "
+                 "last; a curve is worse where its last point lies above. Instructions are those of a turn, by valgrind; times those of one processor.</p>")
     parts.append(f'<div class="curves">{"".join(picture(curve) for curve in curves)}</div></html>\n')
     return "\n".join(parts)

@@ -1,5 +1,6 @@
 //! The floor that `scripts/bench egress` holds the doors against: a proxy that ends TLS, looks at nothing, and opens TLS anew. One such
-//! process is one hop; two, with a unix socket between them, are what egress and pipelock are to each other.
+//! process is one hop; two, with a unix socket between them, are what egress and pipelock are to each other. It speaks HTTP/1.1 on all
+//! ways, or HTTP/2 on all.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 
 use clap::Parser;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -39,24 +40,40 @@ struct Args {
     /// Its key, in PEM.
     #[arg(long, default_value = "/dev/null")]
     key: PathBuf,
+    /// HTTP/2 alone, with the client, between hops and with the origin.
+    #[arg(long)]
+    h2: bool,
 }
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Where requests go.
-enum Next {
+/// Where requests go, and what is spoken.
+struct Next {
+    hop: Hop,
+    h2: bool,
+}
+
+enum Hop {
     Socket(PathBuf),
     Origin(u16, TlsConnector),
+}
+
+/// What requests are sent by. By HTTP/1.1 one has to wait for the one before.
+#[derive(Clone)]
+enum Sender {
+    One(Arc<Mutex<http1::SendRequest<Incoming>>>),
+    Many(http2::SendRequest<Incoming>),
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let next = Arc::new(match &args.next {
-        Some(socket) => Next::Socket(socket.clone()),
-        None => Next::Origin(args.port, connector(&args)?),
-    });
+    let hop = match &args.next {
+        Some(socket) => Hop::Socket(socket.clone()),
+        None => Hop::Origin(args.port, connector(&args)?),
+    };
+    let next = Arc::new(Next { hop, h2: args.h2 });
     if args.listen.starts_with('/') {
         let listener = UnixListener::bind(&args.listen)?;
         loop {
@@ -90,51 +107,70 @@ fn connector(args: &Args) -> Result<TlsConnector> {
     for certificate in CertificateDer::pem_file_iter(&args.ca)? {
         roots.add(certificate?)?;
     }
-    let config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = spoken(args);
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn acceptor(args: &Args) -> Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(&args.certificate)?.collect::<std::result::Result<Vec<_>, _>>()?;
-    let config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_file(&args.key)?)?;
+    config.alpn_protocols = spoken(args);
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn spoken(args: &Args) -> Vec<Vec<u8>> {
+    if args.h2 { vec![b"h2".to_vec()] } else { vec![] }
 }
 
 /// Gives each request on, over one connection of its own for each that comes in.
 async fn serve(io: Box<dyn Io>, next: Arc<Next>) -> Result<()> {
-    let sender = Arc::new(Mutex::new(connect(&next).await?));
-    let service = service_fn(move |request| {
-        let sender = Arc::clone(&sender);
-        async move { forward(&sender, request).await }
-    });
-    Ok(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).await?)
+    let sender = connect(&next).await?;
+    let service = service_fn(move |request| forward(sender.clone(), request));
+    let io = TokioIo::new(io);
+    if next.h2 {
+        return Ok(hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(io, service)
+            .await?);
+    }
+    Ok(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await?)
 }
 
-async fn forward(
-    sender: &Mutex<SendRequest<Incoming>>,
-    request: Request<Incoming>,
-) -> hyper::Result<Response<Incoming>> {
-    let mut sender = sender.lock().await;
-    sender.ready().await?;
-    sender.send_request(request).await
+async fn forward(sender: Sender, request: Request<Incoming>) -> hyper::Result<Response<Incoming>> {
+    match sender {
+        Sender::One(sender) => {
+            let mut sender = sender.lock().await;
+            sender.ready().await?;
+            sender.send_request(request).await
+        }
+        Sender::Many(mut sender) => {
+            sender.ready().await?;
+            sender.send_request(request).await
+        }
+    }
 }
 
-async fn connect(next: &Next) -> Result<SendRequest<Incoming>> {
-    let io: Box<dyn Io> = match next {
-        Next::Socket(path) => Box::new(UnixStream::connect(path).await?),
-        Next::Origin(port, tls) => {
+async fn connect(next: &Next) -> Result<Sender> {
+    let io: Box<dyn Io> = match &next.hop {
+        Hop::Socket(path) => Box::new(UnixStream::connect(path).await?),
+        Hop::Origin(port, tls) => {
             let io = TcpStream::connect(("127.0.0.1", *port)).await?;
             io.set_nodelay(true)?;
             Box::new(tls.connect(ServerName::try_from("localhost")?, io).await?)
         }
     };
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    if next.h2 {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(io)).await?;
+        tokio::spawn(connection);
+        return Ok(Sender::Many(sender));
+    }
+    let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
     tokio::spawn(connection);
-    Ok(sender)
+    Ok(Sender::One(Arc::new(Mutex::new(sender))))
 }
