@@ -97,8 +97,14 @@ impl MirrorStore {
         Ok(Some(KeptMirror { dir, _lock: lock }))
     }
 
-    /// Keeps what a mirror has beyond what it began with; gives how many bytes that is.
-    pub(crate) fn keep(&self, url: &str, mirror: &Path, began_with: Option<&KeptMirror>) -> Result<u64, String> {
+    /// Keeps what a mirror has beyond what it began with; gives how many bytes that is. What nobody else can change may be linked.
+    pub(crate) fn keep(
+        &self,
+        url: &str,
+        mirror: &Path,
+        how: Copying,
+        began_with: Option<&KeptMirror>,
+    ) -> Result<u64, String> {
         let dir = match began_with {
             Some(kept) => kept.dir.clone(),
             None => {
@@ -116,7 +122,7 @@ impl MirrorStore {
         }
         let locked =
             lock(&dir, FlockOperation::LockShared).ok_or_else(|| format!("{} can't be locked", dir.display()))?;
-        let bytes = copy_objects(&mirror.join("objects"), &dir.join("objects"))?;
+        let bytes = copy_objects(&mirror.join("objects"), &dir.join("objects"), how)?;
         let refs = packed_refs(&refs(mirror)?);
         write(&dir, "HEAD", b"ref: refs/heads/main\n").map_err(failed)?;
         // Last: its ids say that their objects are here.
@@ -190,13 +196,25 @@ impl MirrorStore {
     }
 }
 
-/// Copies a mirror's objects and refs, and nothing else, into a new bare repository at `to`, whose configuration is our own.
+/// How a file gets a second place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copying {
+    /// By its bytes: what happens to the first is nothing to the second.
+    Bytes,
+    /// By a hard link, where the file system allows one.
+    Link,
+}
+
+/// Gives a mirror's objects and refs, and nothing else, to a new bare repository at `to`, whose configuration is our own. Whoever can
+/// change the mirror can change those objects as well: they are only there to be hashed.
 pub(crate) async fn copy_mirror(mirror: &Path, to: &Path) -> Result<(), String> {
     let refs = refs(mirror)?;
     let format = refs.values().next().map(ObjectId::object_format).ok_or("it has no refs")?;
     init(to, format).await?;
     let (from, objects) = (mirror.join("objects"), to.join("objects"));
-    tokio::task::spawn_blocking(move || copy_objects(&from, &objects)).await.map_err(|error| error.to_string())??;
+    tokio::task::spawn_blocking(move || copy_objects(&from, &objects, Copying::Link))
+        .await
+        .map_err(|error| error.to_string())??;
     write(to, REFS, packed_refs(&refs).as_bytes()).map_err(|error| format!("{}: {error}", to.display()))
 }
 
@@ -278,7 +296,7 @@ fn size(dir: &Path) -> io::Result<u64> {
 }
 
 /// Copies what is not there yet; a pack before its index, by which git takes it for whole.
-fn copy_objects(from: &Path, to: &Path) -> Result<u64, String> {
+fn copy_objects(from: &Path, to: &Path, how: Copying) -> Result<u64, String> {
     let failed = |error: io::Error| format!("failed to copy {}: {error}", from.display());
     let mut bytes = 0_u64;
     for entry in fs::read_dir(from).map_err(failed)? {
@@ -305,17 +323,26 @@ fn copy_objects(from: &Path, to: &Path) -> Result<u64, String> {
         }
         files.sort();
         for (_, name) in files {
-            bytes = bytes.saturating_add(copy(&entry.path().join(&name), &target, &name).map_err(failed)?);
+            bytes = bytes.saturating_add(copy(&entry.path().join(&name), &target, &name, how).map_err(failed)?);
         }
     }
     Ok(bytes)
 }
 
-/// Copies a plain file, by no link, if it is not there; it appears whole.
-fn copy(from: &Path, into: &Path, name: &str) -> io::Result<u64> {
+/// Copies a plain file, following no link, if it is not there; it appears whole.
+fn copy(from: &Path, into: &Path, name: &str, how: Copying) -> io::Result<u64> {
     let target = into.join(name);
     if target.exists() {
         return Ok(0);
+    }
+    if how == Copying::Link && fs::hard_link(from, &target).is_ok() {
+        let about = fs::symlink_metadata(&target)?;
+        if about.is_file() {
+            return Ok(about.len());
+        }
+        // What it was a link to is not looked at.
+        fs::remove_file(&target)?;
+        return Err(io::Error::other(format!("{name} is no file")));
     }
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
     let mut source = OpenOptions::new().read(true).custom_flags(flags).open(from)?;
@@ -398,7 +425,7 @@ mod tests {
         let (dir, store) = world();
         let mirror = dir.path().join("mirror.git");
         assert!(store.find(URL).expect("readable").is_none());
-        assert!(store.keep(URL, &mirror, None).expect("kept") > 0);
+        assert!(store.keep(URL, &mirror, Copying::Bytes, None).expect("kept") > 0);
         assert!(store.find("ssh://git@git.bottle.test/other.git").expect("readable").is_none());
         let kept = store.find(URL).expect("readable").expect("kept");
         let bare = kept.path().display().to_string();
@@ -422,16 +449,16 @@ mod tests {
                  git --git-dir=second.git fetch -q ./work '+refs/*:refs/*'; test $(ls second.git/objects/pack/*.pack | wc -l) = 1"
             ),
         );
-        assert!(store.keep(URL, &dir.path().join("second.git"), Some(&kept)).expect("kept") > 0);
+        assert!(store.keep(URL, &dir.path().join("second.git"), Copying::Bytes, Some(&kept)).expect("kept") > 0);
         assert_eq!(both(&bare), both("second.git"));
         git(dir.path(), &format!("git --git-dir={bare} fsck --full --strict"));
         // Nothing is new.
-        assert_eq!(store.keep(URL, &dir.path().join("second.git"), Some(&kept)).expect("kept"), 0);
+        assert_eq!(store.keep(URL, &dir.path().join("second.git"), Copying::Bytes, Some(&kept)).expect("kept"), 0);
         // One that did not help is none for the next run, and its objects stay for those that have it.
         let objects = kept.path().join("objects");
         MirrorStore::forget(kept).expect("forgotten");
         assert!(store.find(URL).expect("readable").is_none() && objects.is_dir());
-        store.keep(URL, &mirror, None).expect("kept");
+        store.keep(URL, &mirror, Copying::Bytes, None).expect("kept");
         let next = store.find(URL).expect("readable").expect("kept");
         assert!(next.path().to_string_lossy().ends_with("-2"), "{next:?}");
     }
@@ -445,7 +472,7 @@ mod tests {
              echo x > refs/heads/main.lock; ln -s /etc/passwd refs/heads/link; echo /elsewhere > objects/info/alternates",
         );
         let mirror = dir.path().join("mirror.git");
-        store.keep(URL, &mirror, None).expect("kept");
+        store.keep(URL, &mirror, Copying::Bytes, None).expect("kept");
         let kept = store.find(URL).expect("readable").expect("kept");
         let bare = kept.path().display();
         let files = git(
@@ -461,9 +488,14 @@ mod tests {
         );
         // An object's file that is a link to something of this machine.
         git(dir.path(), "cd mirror.git; mkdir -p objects/ab; ln -s /etc/passwd objects/ab/cdef");
-        let why = store.keep(URL, &mirror, Some(&kept)).expect_err("a link");
+        let why = store.keep(URL, &mirror, Copying::Bytes, Some(&kept)).expect_err("a link");
         assert!(why.contains("failed to copy"), "{why}");
         assert!(!kept.path().join("objects/ab/cdef").exists());
+        for how in [Copying::Bytes, Copying::Link] {
+            let to = dir.path().join(format!("{how:?}"));
+            copy_objects(&mirror.join("objects"), &to, how).expect_err("a link");
+            to.join("ab/cdef").symlink_metadata().expect_err("not taken");
+        }
     }
 
     #[test]
@@ -483,7 +515,7 @@ mod tests {
             panic!("more than what the runs hold is in use");
         };
         for url in ["ssh://a.test/a", "ssh://a.test/b"] {
-            store.keep(url, &mirror, None).expect("kept");
+            store.keep(url, &mirror, Copying::Bytes, None).expect("kept");
         }
         let held = store.find("ssh://a.test/a").expect("readable").expect("kept");
         assert_eq!(prune(u64::MAX, false, 0), "");
@@ -499,7 +531,7 @@ mod tests {
         }
         drop(old);
         assert!(store.find("ssh://a.test/a").expect("readable").is_none());
-        store.keep("ssh://a.test/a", &mirror, None).expect("kept");
+        store.keep("ssh://a.test/a", &mirror, Copying::Bytes, None).expect("kept");
         let said = prune(u64::MAX, false, 0);
         assert!(said.contains("a newer one is there"), "{said}");
         assert!(store.find("ssh://a.test/a").expect("readable").is_some());
@@ -544,7 +576,7 @@ mod tests {
             assert!(!fs::read_to_string(copy.join("config")).expect("readable").contains("remote"));
             hash_mirror(&copy, &hashed).await.expect("hashed");
             let store = MirrorStore::open(&dir.path().join("mirrors")).expect("a store");
-            store.keep(URL, &hashed, None).expect("kept");
+            store.keep(URL, &hashed, Copying::Link, None).expect("kept");
             let kept = store.find(URL).expect("readable").expect("kept");
             let refs = |path: &Path| git(path, "git --git-dir=. for-each-ref");
             assert_eq!(refs(&hashed), refs(&mirror), "{format}");

@@ -13,6 +13,6 @@ mod store;
 mod tests;
 
 pub(crate) use archive::{ArchiveError, Summary, pieces};
-pub(crate) use mirrors::{KeptMirror, MAX_MIRRORS_BYTES, MirrorStore, copy_mirror, hash_mirror};
+pub(crate) use mirrors::{Copying, KeptMirror, MAX_MIRRORS_BYTES, MirrorStore, copy_mirror, hash_mirror};
 pub(crate) use sessions::{SessionHeader, SessionStore, StoredSession};
 pub(crate) use store::{CacheEntry, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Pruned, Store};

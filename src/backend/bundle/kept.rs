@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::mounts::MIRROR;
 use crate::backend::sandbox::{RunDir, is_root};
-use crate::cache::{KeptMirror, MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MirrorStore, copy_mirror, hash_mirror};
+use crate::cache::{Copying, KeptMirror, MAX_AGE_DAYS, MAX_MIRRORS_BYTES, MirrorStore, copy_mirror, hash_mirror};
 use crate::host::Environment;
 
 /// The place of an upstream's objects on this machine.
@@ -86,10 +86,13 @@ impl KeptObjects {
         let (mirror, scratch, log) = (run_dir.path(MIRROR), run_dir.path(HASHED), run_dir.log("bundle.log"));
         let ending = Arc::clone(&self.ending);
         let keep = async move {
-            let mirror = if seeded { hashed(&mirror, scratch, &ending).await? } else { mirror };
+            let (mirror, how) = match seeded {
+                true => (hashed(&mirror, scratch, &ending).await?, Copying::Link),
+                false => (mirror, Copying::Bytes),
+            };
             let keep = move || {
                 let found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                store.keep(&url, &mirror, found.as_ref())?;
+                store.keep(&url, &mirror, how, found.as_ref())?;
                 store.prune(Duration::from_secs(MAX_AGE_DAYS * 24 * 3600), MAX_MIRRORS_BYTES, false).map(drop)
             };
             tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| Err(error.to_string()))
