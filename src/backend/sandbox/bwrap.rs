@@ -93,6 +93,10 @@ impl BwrapOptions {
     }
 }
 
+/// How long a sandbox may take until it answers: tens of milliseconds, and tens of seconds where a hundred start at once. One that can't be made
+/// ends, and is not waited for.
+const MADE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A sandbox by its socket; it need not run yet.
 #[derive(Debug, Clone)]
 pub(in crate::backend) struct Sandbox {
@@ -123,7 +127,7 @@ impl Sandbox {
             let done = self.exec(Exec::guest(Vec::<String>::new())).await?;
             done.code.await.map_err(|_| failed(&"it went away"))?
         };
-        let code = tokio::time::timeout(Duration::from_secs(20), answered).await;
+        let code = tokio::time::timeout(MADE_TIMEOUT, answered).await;
         let log_text = || std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned();
         match code {
             Ok(Ok(0)) => {}
@@ -132,7 +136,12 @@ impl Sandbox {
                 let log_text = log_text();
                 return Err(if log_text.is_empty() { error } else { failed(&log_text) });
             }
-            Err(_) => return Err(failed(&format_args!("it does not answer within 20 s: {}", log_text()))),
+            Err(_) => {
+                let (seconds, log_text) = (MADE_TIMEOUT.as_secs(), log_text());
+                return Err(failed(&format_args!(
+                    "it does not answer within {seconds} s; the machine may have too much to do: {log_text}"
+                )));
+            }
         }
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(info).unwrap_or_default())
             .ok()
